@@ -1,0 +1,216 @@
+"""Artifacts: folders with a manifest, built beside their place and renamed into it, so they are whole or absent.
+
+    with building(out, kind="model", stage="sft", config=config, parents={"model": base}, seed=0) as place:
+        ...                      # write files into place.folder, training state into place.state
+        place.metrics["loss"] = 1.2
+
+An interrupted build leaves `OUT.partial/`; building the same thing again continues from its state, building
+something else there is refused.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .config import Config, dump
+from .errors import UserError, did_you_mean
+from .files import fsync_folder, read_json, write_json
+
+Kind = Literal[
+    "corpus", "tokenizer", "shards", "model", "reward-model", "adapter", "dialogues", "preferences",
+    "samples", "judgements", "evaluation", "report",
+]  # fmt: skip
+
+MANIFEST = "manifest.json"
+WATTS_PER_CPU_CORE = 15.0
+"""Assumed draw of one busy core, for the energy estimate (a measured figure would need the machine's counters)."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder and what its manifest says."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest["kind"])
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the names and contents of its files (the manifest apart)."""
+        return str(self.manifest["hash"])
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        return self.manifest.get("metrics", {})  # type: ignore[no-any-return]
+
+
+@dataclass
+class Workplace:
+    """Where a stage writes: `folder` becomes the artifact, `state` survives a kill and goes when the artifact is done."""
+
+    folder: Path
+    state: Path
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def code_version() -> str:
+    """Version of the installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("llamaherd")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` but the manifest, by relative name."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST:
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def hash_of(value: Any) -> str:
+    """SHA-256 of a JSON value with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def open_artifact(spec: str | Path, *kinds: Kind) -> Artifact:
+    """The artifact at a folder, RUN:NAME, or RUN (its newest version). Raises UserError when it is none of `kinds`."""
+    path = resolve(spec)
+    if not (path / MANIFEST).is_file():
+        raise UserError(f"{path}: no {MANIFEST} there; expected a folder that llamaherd wrote ({' or '.join(kinds) or 'any kind'})")
+    manifest = read_json(path / MANIFEST)
+    kind = manifest.get("kind")
+    if kinds and kind not in kinds:
+        raise UserError(f"{path}: is of kind {kind!r}; expected {' or '.join(kinds)}")
+    return Artifact(path, manifest)
+
+
+def find_artifact(path: Path) -> Artifact | None:
+    """The finished artifact at `path`, or None."""
+    return Artifact(path, read_json(path / MANIFEST)) if (path / MANIFEST).is_file() else None
+
+
+def versions(run: Path) -> list[str]:
+    """Names v0, v1, ... of the finished chat models in a run, oldest first."""
+    if not run.is_dir():
+        return []
+    names = [entry.name for entry in run.iterdir() if re.fullmatch(r"v\d+", entry.name)]
+    whole = [name for name in names if (found := find_artifact(run / name)) and found.kind == "model"]
+    return sorted(whole, key=lambda name: int(name[1:]))
+
+
+def resolve(spec: str | Path) -> Path:
+    """Folder of `FOLDER`, `RUN:NAME` or `RUN` (newest version). Raises UserError that says what there is instead."""
+    path = Path(spec)
+    if not path.is_dir():
+        head, colon, name = str(spec).rpartition(":")
+        run = Path(head)
+        if not colon or not run.is_dir():
+            raise UserError(f"{spec}: no such folder; expected a model folder, RUN or RUN:VERSION such as runs/miniature:v5")
+        if (run / name).is_dir() and name not in ("", ".", "..") and "/" not in name:
+            return run / name
+        there = sorted(entry.name for entry in run.iterdir() if (entry / MANIFEST).is_file())
+        raise UserError(f"{run} has no {name!r}{did_you_mean(name, there)}; it has {', '.join(there) or 'nothing finished yet'}")
+    if not (path / MANIFEST).is_file() and (path / "recipe.json").is_file():
+        there = versions(path)
+        if not there:
+            raise UserError(f"{path}: no version is finished yet; the first one (v0) comes after supervised fine-tuning")
+        return path / there[-1]
+    return path
+
+
+@contextmanager
+def locked(file: Path, what: str) -> Iterator[None]:
+    """Holds `file` as a lock that the system frees when the process ends, however it ends. Raises UserError when taken."""
+    from filelock import FileLock, Timeout
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{what} is in use by another llamaherd process; wait for it, stop it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fingerprint(stage: str, config: Config, parents: Mapping[str, Artifact], seed: int) -> dict[str, Any]:
+    # Paths of parents may change (a run folder that was moved); their content may not.
+    return {
+        "stage": stage,
+        "config": dump(config),
+        "parents": {name: parent.hash for name, parent in parents.items()},
+        "seed": seed,
+    }
+
+
+@contextmanager
+def building(
+    out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapping[str, Artifact], seed: int
+) -> Iterator[Workplace]:
+    """Builds one artifact at `out`. Raises UserError when `out` exists, is being built, or was begun with other settings."""
+    partial = out.with_name(out.name + ".partial")
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another --out, or remove it to build it again")
+    with locked(partial / "lock", str(out)):
+        begun = partial / "begun.json"
+        fingerprint = _fingerprint(stage, config, parents, seed)
+        if begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
+            raise UserError(f"{partial} holds an unfinished {stage} with other settings or inputs; remove it, or choose another --out")
+        write_json(begun, fingerprint)
+        shutil.rmtree(partial / "artifact", ignore_errors=True)
+        place = Workplace(partial / "artifact", partial / "state")
+        place.folder.mkdir()
+        place.state.mkdir(exist_ok=True)
+        seconds_file = partial / "seconds.json"
+        seconds_before = read_json(seconds_file) if seconds_file.exists() else 0.0
+        started = time.perf_counter()
+        try:
+            yield place
+        except BaseException:
+            if partial.exists():
+                write_json(seconds_file, seconds_before + time.perf_counter() - started)
+            raise
+        seconds = seconds_before + time.perf_counter() - started
+        files = hash_files(place.folder)
+        manifest = {
+            "kind": kind, "stage": stage, "config": fingerprint["config"], "seed": seed,
+            "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
+            "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
+            "device": _device_name(), "energy_wh_estimate": seconds * WATTS_PER_CPU_CORE * (os.cpu_count() or 1) / 3600,
+            "files": files, "hash": hash_of([kind, files]),
+        }  # fmt: skip
+        write_json(place.folder / MANIFEST, manifest)
+        fsync_folder(place.folder)
+        os.replace(place.folder, out)
+        fsync_folder(out.parent)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _device_name() -> str:
+    import platform
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"

@@ -1,0 +1,204 @@
+"""Settings: YAML, then dotted overrides, into frozen typed models; every problem is listed at once.
+
+    SftConfig <- sft.yaml <- --optimizer.lr=1e-4 --batch 32
+
+A config class stands beside the code that uses it, and importing it never imports torch.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import UserError, did_you_mean
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, typed, unknown keys refused, no NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ConfigError(UserError):
+    """All problems of one set of settings, one per line in `problems`."""
+
+    def __init__(self, problems: Sequence[str]):
+        self.problems = list(problems)
+        head = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''} in the settings:"
+        super().__init__(head + "".join(f"\n  {problem}" for problem in self.problems))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers (`1e-4` is a float, not a string) and no duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file (empty file: no settings). Raises UserError with file, line and reason."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; --config takes a YAML file of settings") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a YAML file of settings: {error}") from None
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a {type(value).__name__}; expected a mapping of settings such as `seed: 0`")
+    return value
+
+
+def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
+    """`["--a.b=1e-4", "--c", "x", "--flag"]` -> `{"a.b": 1e-4, "c": "x", "flag": True}`. Raises UserError."""
+    found: dict[str, Any] = {}
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--") or token == "--":
+            raise UserError(f"{token!r} is not understood here; settings are given as --name=value or --a.b=value")
+        key, equals, value = token[2:].partition("=")
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        key = key.replace("-", "_")
+        if not all(key.split(".")):
+            raise UserError(f"{token!r}: the name before '=' is incomplete; settings are given as --a.b=value")
+        try:
+            found[key] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError:
+            found[key] = value
+    return found
+
+
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with dotted overrides laid over it; neither is changed."""
+    result: dict[str, Any] = json.loads(json.dumps(base, default=str))
+    for dotted, value in overrides.items():
+        *parents, last = dotted.split(".")
+        place = result
+        for parent in parents:
+            if not isinstance(place.get(parent), dict):
+                place[parent] = {}
+            place = place[parent]
+        place[last] = value
+    return result
+
+
+def _config_class(annotation: Any) -> type[Config] | None:
+    """The Config inside an annotation such as `X`, `X | None`, `dict[str, X]`, `tuple[X, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _config_class(part))), None)
+
+
+def _known_names(cls: type[Config], location: Sequence[int | str]) -> list[str]:
+    """Names that would have been valid at the place where an unknown one was given."""
+    current: type[Config] | None = cls
+    for part in location[:-1]:
+        if current is None:
+            return []
+        if part in current.model_fields:
+            current = _config_class(current.model_fields[str(part)].annotation)
+    return list(current.model_fields) if current else []
+
+
+def _sentence(cls: type[Config], error: Mapping[str, Any], texts: Mapping[str, str]) -> str:
+    location = [part for part in error["loc"] if part != "[key]"]
+    name = ".".join(map(str, location)) or "settings"
+    if error["type"] == "extra_forbidden":
+        known = _known_names(cls, error["loc"])
+        return f"{name}: unknown setting{did_you_mean(str(location[-1]), known)}"
+    if error["type"] == "missing":
+        return f"{name}: is needed and was not given"
+    reason = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    reason = reason.removeprefix("Input should be ")
+    given = error.get("input")
+    if error["type"] in ("value_error", "assertion_error"):
+        return f"{name}: {reason}"
+    return f"{name}: given {texts.get(name, json.dumps(given, default=str))}, expected {reason}"
+
+
+def build(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
+    """Checks plain values against `cls`. Raises ConfigError that lists every problem, each with its dotted name."""
+    def plain(value: Any, name: str, texts: dict[str, str]) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item, f"{name}.{key}" if name else str(key), texts) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item, f"{name}.{index}", texts) for index, item in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            texts[name] = str(value)  # JSON has no NaN: keep the name for the message
+            return str(value)
+        return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+    texts: dict[str, str] = {}
+    try:
+        # JSON mode is strict about types (no true for 1, no "3" for 3) yet takes lists and paths.
+        return cls.model_validate_json(json.dumps(plain(values, "", texts)), strict=True)
+    except ValidationError as error:
+        prefix = f"{source}: " if source else ""
+        raise ConfigError([prefix + _sentence(cls, item, texts) for item in error.errors()]) from None
+
+
+def load(cls: type[C], file: Path | None = None, overrides: Sequence[str] = ()) -> C:
+    """Settings from a YAML file, then `--a.b=c` tokens. Raises UserError."""
+    return build(cls, merged(read_yaml(file) if file else {}, parse_overrides(overrides)), str(file) if file else "")
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """Plain JSON values of a config, as written into manifests."""
+    return config.model_dump(mode="json")
+
+
+def _type_name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    if origin is not None and (origin is Union or origin.__name__ == "UnionType"):
+        return "|".join(_type_name(part) for part in get_args(annotation))
+    if annotation is type(None):
+        return "null"
+    if origin in (tuple, list):
+        return f"list of {_type_name(get_args(annotation)[0])}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def describe(cls: type[Config], prefix: str = "") -> list[tuple[str, str, str]]:
+    """(`--a.b=TYPE`, default, meaning) for every setting, nested ones with dotted names, for `--help`."""
+    rows: list[tuple[str, str, str]] = []
+    for name, field in cls.model_fields.items():
+        inner = field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, Config) else None
+        if inner:
+            rows += describe(inner, f"{prefix}{name}.")
+            continue
+        default = "needed" if field.is_required() else json.dumps(field.get_default(call_default_factory=True), default=str)
+        rows.append((f"--{prefix}{name}={_type_name(field.annotation)}", default, field.description or ""))
+    return rows
