@@ -1,0 +1,214 @@
+"""Models as plain Hugging Face Llama folders: what `transformers` loads is what we write, and what it wrote we read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..core.config import build
+from ..core.errors import UserError
+from ..core.files import read_json, write_json
+from ..model.config import ModelConfig
+from ..model.transformer import Scorer, Transformer, Trunk, materialise
+from ..tokenizer.sentencepiece import Tokenizer
+from ..train.state import save_tensors
+from .names import to_hugging_face
+from .tokenizer_json import write_tokenizer_files
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def config_of(model: Trunk) -> dict[str, Any]:
+    """`config.json` of a model, with the rotary base under its old and its new key."""
+    config = model.config
+    shared = {
+        "model_type": "llama",
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv,
+        "head_dim": config.head_size,
+        "intermediate_size": config.ffn_width,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rms_norm_eps": config.norm_eps,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": str(model.dtype).removeprefix("torch."),
+    }
+    if isinstance(model, Scorer):
+        # <unk> stands for padding: byte fallback never produces it. Our own code finds the end by mask, not by id.
+        return shared | {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1, "pad_token_id": 0, "tie_word_embeddings": False}
+    return shared | {"architectures": ["LlamaForCausalLM"]}
+
+
+def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
+    """The shape in a `config.json`. Raises UserError that names what is not Llama's about it."""
+    rope = raw.get("rope_parameters") or {}
+    scaling = raw.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
+    differences = {
+        f"model_type {raw.get('model_type')!r}, expected 'llama'": raw.get("model_type") != "llama",
+        f"hidden_act {raw.get('hidden_act')!r}, expected 'silu'": raw.get("hidden_act", "silu") not in ("silu", "swish"),
+        "attention_bias true (Llama has no biases)": bool(raw.get("attention_bias")),
+        "mlp_bias true (Llama has no biases)": bool(raw.get("mlp_bias")),
+        f"scaled rotary embedding {scaling} (Llama 2 has none)": bool(scaling),
+        f"quantised weights {raw.get('quantization_config')} (expected plain ones)": bool(raw.get("quantization_config")),
+    }
+    for difference, differs in differences.items():
+        if differs:
+            raise UserError(f"{where}: not a Llama 2 architecture: {difference}")
+    names = {
+        "dim": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads", "kv_heads": "num_key_value_heads",
+        "head_dim": "head_dim", "ffn": "intermediate_size", "vocab_size": "vocab_size", "context": "max_position_embeddings",
+        "norm_eps": "rms_norm_eps", "tied": "tie_word_embeddings",
+    }  # fmt: skip
+    values = {ours: raw[theirs] for ours, theirs in names.items() if raw.get(theirs) is not None}
+    missing = [names[name] for name in ("dim", "layers", "heads", "ffn", "vocab_size", "context") if name not in values]
+    if missing:
+        raise UserError(f"{where}: has no {', '.join(missing)}; expected the config.json of a Llama model")
+    values["rope_theta"] = float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0)
+    return build(ModelConfig, values, where)
+
+
+def save_model(model: Trunk, tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes weights, config, tokenizer and chat template. Raises OSError when the disk does not take it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    skip = "output.weight" if model.config.tied else None
+    tensors = {to_hugging_face(name): weight for name, weight in model.named_parameters() if name != skip}
+    save_tensors(tensors, folder / WEIGHTS)
+    write_json(folder / "config.json", config_of(model))
+    if isinstance(model, Transformer):
+        write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.6, "top_p": 0.9})
+    write_tokenizer_files(tokenizer, folder, model.config.context)
+
+
+def _shards(folder: Path) -> dict[str, Path]:
+    """File of each tensor."""
+    if (folder / INDEX).is_file():
+        index = read_json(folder / INDEX)
+        files = {name: folder / str(file) for name, file in index["weight_map"].items()}
+        if any(Path(str(file)).name != str(file) for file in index["weight_map"].values()):
+            raise UserError(f"{folder / INDEX}: names a file outside its folder")
+        return files
+    if not (folder / WEIGHTS).is_file():
+        found = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pth"))
+        hint = f" (found {', '.join(found)}, which are pickles and are not read; save the model as safetensors)" if found else ""
+        raise UserError(f"{folder}: no {WEIGHTS} or {INDEX} there{hint}; expected a Hugging Face Llama folder")
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return dict.fromkeys(file.keys(), folder / WEIGHTS)
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or not safetensors: {error}") from None
+
+
+def load_weights(model: Trunk, folder: Path) -> None:
+    """Fills `model` from a folder's safetensors. Raises UserError naming file and tensor for anything missing, unexpected, of another shape."""
+    shards = _shards(folder)
+    skip = {"output.weight"} if model.config.tied else set()
+    wanted: dict[str, Tensor] = {to_hugging_face(name): weight for name, weight in model.named_parameters() if name not in skip}
+    ignored = {"lm_head.weight"} if model.config.tied or isinstance(model, Scorer) else set()
+    extra = sorted(name for name in set(shards) - set(wanted) - ignored if not name.endswith("rotary_emb.inv_freq"))
+    missing = sorted(set(wanted) - set(shards))
+    if missing or extra:
+        what = f"lacks {missing[0]}" if missing else f"holds {extra[0]}, which the model in config.json does not have"
+        raise UserError(f"{folder}: {what} ({len(missing)} missing, {len(extra)} unexpected tensors)")
+    for path in sorted(set(shards.values())):
+        if not path.is_file():
+            raise UserError(f"{path}: is named in {INDEX} and is missing; get the whole checkpoint again")
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in sorted(set(file.keys()) & set(wanted)):
+                    _fill(wanted[name], file.get_tensor(name), f"{path}: {name}")
+        except SafetensorError as error:
+            raise UserError(f"{path}: damaged or not safetensors: {error}") from None
+
+
+@torch.no_grad()
+def _fill(weight: Tensor, value: Tensor, name: str) -> None:
+    if value.shape != weight.shape:
+        raise UserError(f"{name} has shape {list(value.shape)}; config.json says {list(weight.shape)}")
+    if not torch.isfinite(value).all():
+        raise UserError(f"{name} holds values that are not finite; the checkpoint is damaged")
+    weight.copy_(value)
+
+
+def _folder_config(folder: Path, architecture: str) -> ModelConfig:
+    raw = read_json(folder / "config.json")
+    named = raw.get("architectures") or [architecture]
+    if architecture not in named:
+        kind = "reward model" if "Sequence" in architecture else "language model"
+        raise UserError(f"{folder}: architecture {named[0]}, expected {architecture} (a {kind})")
+    return parse_config(raw, str(folder / "config.json"))
+
+
+def _read(folder: Path, kind: type[Trunk], architecture: str, device: torch.device | str) -> tuple[Any, Tokenizer]:
+    config = _folder_config(folder, architecture)
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(f"{folder}: tokenizer has {tokenizer.vocab_size} pieces, the model {config.vocab_size}; they do not belong together")
+    with torch.device("meta"):
+        model = kind(config)
+    model = materialise(model, device)
+    load_weights(model, folder)
+    return model.eval(), tokenizer
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Transformer, Tokenizer]:
+    """A language model in float32 and its tokenizer. Raises UserError in one line for anything that is not a Llama folder."""
+    model, tokenizer = _read(folder, Transformer, "LlamaForCausalLM", device)
+    return model, tokenizer
+
+
+def load_scorer(folder: Path, device: torch.device | str = "cpu") -> tuple[Scorer, Tokenizer]:
+    """A reward model in float32 and its tokenizer. Raises UserError as load_model does."""
+    raw = read_json(folder / "config.json")
+    if "LlamaForSequenceClassification" in (raw.get("architectures") or []) and raw.get("num_labels", 1) != 1:
+        raise UserError(f"{folder}: a classifier of {raw['num_labels']} labels; a reward model has one")
+    model, tokenizer = _read(folder, Scorer, "LlamaForSequenceClassification", device)
+    return model, tokenizer
+
+
+@dataclass(frozen=True)
+class HuggingFaceFiles:
+    """A model's way to disk and back, for the training loop; what is written is checked by reading it again."""
+
+    model: Trunk
+    tokenizer: Tokenizer
+
+    def save(self, folder: Path) -> None:
+        save_model(self.model, self.tokenizer, folder)
+        verify_folder(self.model, folder)
+
+    def load(self, folder: Path) -> None:
+        load_weights(self.model, folder)
+
+
+def verify_folder(model: Trunk, folder: Path) -> None:
+    """Reads a written folder back: same shape, same weights to the bit. Raises OSError that names the tensor."""
+    written = parse_config(read_json(folder / "config.json"), str(folder))
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        for name, weight in model.named_parameters():
+            if name == "output.weight" and written.tied:
+                continue
+            if not torch.equal(file.get_tensor(to_hugging_face(name)), weight.detach().cpu()):
+                raise OSError(f"{folder / WEIGHTS}: {name} was not written as it is in memory; the disk may be failing")
+
+
+def model_card(title: str, facts: Mapping[str, Any]) -> str:
+    """`README.md` of a model folder: what it is, from what it was made, what was measured."""
+    lines = [f"# {title}", "", "A Llama-architecture model made by llamaherd, loadable with `transformers`.", ""]
+    lines += [f"- {name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in facts.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,117 @@
+"""The one engine: ids in, ids and log-probabilities out. Chat, rollouts, rejection sampling and evaluation use it.
+
+Sequences of a batch are padded on the left and share a cache; finished ones leave it. Every sequence brings its own
+seed, so what it samples does not depend on its neighbours (but for rounding in the last bits).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import UserError
+from ..model.cache import Cache
+from ..model.transformer import Transformer
+from .config import SamplingConfig
+from .sampling import choose
+
+
+@dataclass
+class Completion:
+    """What one sequence became. `log_probs` are the model's own (temperature 1, no nucleus), one per id, the stop included."""
+
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def text_ids(self) -> list[int]:
+        """The ids without the stop."""
+        return self.ids[:-1] if self.finished else self.ids
+
+
+@dataclass
+class Step:
+    """One token for each sequence still at work: `rows` are their indices in the call, `ids` and `log_probs` match them."""
+
+    rows: list[int]
+    ids: list[int]
+    log_probs: list[float]
+
+
+def _check(prompts: Sequence[Sequence[int]], context: int) -> None:
+    for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise UserError(f"prompt {index + 1} has no tokens; an empty raw prompt starts from the beginning-of-sequence id")
+        if len(prompt) >= context:
+            raise UserError(
+                f"prompt {index + 1} has {len(prompt)} tokens and the model's context is {context}, which leaves no room "
+                "for an answer; shorten it or drop earlier turns"
+            )
+
+
+@torch.inference_mode()
+def steps(
+    model: Transformer, prompts: Sequence[Sequence[int]], config: SamplingConfig, seeds: Sequence[int], stop_ids: Sequence[int]
+) -> Iterator[Step]:
+    """Generates token by token until every sequence has stopped, is `max_new_tokens` long or fills the context.
+
+    Raises UserError for a prompt without tokens or without room. A stop id is the last one of its sequence.
+    """
+    _check(prompts, model.config.context)
+    width = max(map(len, prompts))
+    padded = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        padded[row, width - len(prompt) :] = torch.tensor(prompt)
+    room = [min(config.max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
+    cache = Cache(model.config, [width - len(prompt) for prompt in prompts], width + max(room), model.device, model.dtype)
+    noise = _uniforms(seeds, max(room)).to(model.device)
+    stops = torch.tensor(list(stop_ids), device=model.device)
+    rows = list(range(len(prompts)))
+    left = torch.tensor(room, device=model.device)
+    tokens = padded.to(model.device)
+    for index in range(max(room)):
+        logits = model.output(model.hidden(tokens, cache=cache)[:, -1]).float()
+        chosen = choose(logits, config.temperature, config.top_p, noise[:, index])
+        log_probs = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+        yield Step(rows, chosen.tolist(), log_probs.tolist())
+        going = ~torch.isin(chosen, stops) & (left > index + 1)
+        if not going.all():
+            keep = going.nonzero()[:, 0]
+            rows = [rows[row] for row in keep.tolist()]
+            if not rows:
+                return
+            cache.keep(keep)
+            noise, left, chosen = noise[keep], left[keep], chosen[keep]
+        tokens = chosen[:, None]
+
+
+def _uniforms(seeds: Sequence[int], count: int) -> Tensor:
+    """[B, count] numbers in [0, 1), each row from its own seed."""
+    return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(seed)).random(count, dtype=np.float32) for seed in seeds]))
+
+
+def generate(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    config: SamplingConfig,
+    seeds: Sequence[int],
+    stop_ids: Sequence[int],
+    batch_rows: int = 128,
+) -> list[Completion]:
+    """A completion for every prompt, in order; neighbours in a batch have prompts of similar length."""
+    assert len(prompts) == len(seeds), "every sequence has its own seed"
+    _check(prompts, model.config.context)
+    completions = [Completion() for _ in prompts]
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    for start in range(0, len(by_length), batch_rows):
+        batch = by_length[start : start + batch_rows]
+        for step in steps(model, [prompts[i] for i in batch], config, [seeds[i] for i in batch], stop_ids):
+            for row, token, log_prob in zip(step.rows, step.ids, step.log_probs, strict=True):
+                completion = completions[batch[row]]
+                completion.ids.append(token)
+                completion.log_probs.append(log_prob)
+                completion.finished = token in stop_ids
+    return completions

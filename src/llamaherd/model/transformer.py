@@ -1,0 +1,223 @@
+"""The Llama 2 transformer (paper.md section 1): RMSNorm before each part, rotary positions, grouped queries, SwiGLU, no biases.
+
+B batch, T tokens, D width, H query heads, K key-value heads, d head size, V vocabulary. Weights have Meta's names;
+q and k rotate by halves, as in Hugging Face files.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from .cache import Cache
+from .config import ModelConfig
+from .layout import Layout, causal_attention
+
+M = TypeVar("M", bound=nn.Module)
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q [B, T, H, d], k [B, T, K, d], v [B, T, K, d]) -> [B, T, H, d]"""
+
+
+@lru_cache(maxsize=8)
+def rope_table(head_size: int, theta: float, length: int, device: torch.device) -> Tensor:
+    """[2, length, d] cosines and sines, float32: position p turns pair i by p / theta^(2i/d)."""
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=device).float() / head_size)
+    angles = torch.arange(length, device=device).float()[:, None] * frequencies
+    return torch.stack([angles.cos(), angles.sin()]).repeat(1, 1, 2)
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Turns each pair (i, i + d/2) of x [B, T, heads, d] by the angles in rope [2, B or 1, T, 1, d]."""
+    low, high = x.chunk(2, dim=-1)
+    return (x * rope[0] + torch.cat((-high, low), dim=-1) * rope[1]).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, the mean in float32."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.head_size = config.head_size
+        self.wq = nn.Linear(config.dim, config.heads * config.head_size, bias=False)
+        self.wk = nn.Linear(config.dim, config.kv * config.head_size, bias=False)
+        self.wv = nn.Linear(config.dim, config.kv * config.head_size, bias=False)
+        self.wo = nn.Linear(config.heads * config.head_size, config.dim, bias=False)
+
+    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend) -> Tensor:
+        q, k, v = (w(x).unflatten(-1, (-1, self.head_size)) for w in (self.wq, self.wk, self.wv))
+        out: Tensor = self.wo(attend(layer, rotate(q, rope), rotate(k, rope), v).flatten(2))
+        return out
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.w1 = nn.Linear(config.dim, config.ffn_width, bias=False)
+        self.w2 = nn.Linear(config.ffn_width, config.dim, bias=False)
+        self.w3 = nn.Linear(config.dim, config.ffn_width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.w2(silu(self.w1(x)) * self.w3(x))
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
+        self.attention = Attention(config)
+        self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), layer, rope, attend)
+        out: Tensor = x + self.feed_forward(self.ffn_norm(x))
+        return out
+
+
+class Trunk(nn.Module):
+    """Everything but a head: ids in, hidden states out."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+
+    @property
+    def device(self) -> torch.device:
+        return self.tok_embeddings.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tok_embeddings.weight.dtype
+
+    def hidden(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+        """Normed hidden states of the last layer, [B, T, D].
+
+        tokens: [B, T], each row one causal sequence; with `layout`, [1, N] documents back to back that do not see each
+        other; with `cache`, the next T tokens of its sequences. Longer sequences than config.context are a caller's bug.
+        """
+        assert layout is None or cache is None, "packed documents have no cache"
+        if cache is not None:
+            positions, mask = cache.positions(tokens.shape[1]), cache.mask(tokens.shape[1])
+
+            def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return cache.attend(layer, q, k, v, mask)
+        else:
+            positions = layout.positions[None] if layout else torch.arange(tokens.shape[1], device=tokens.device)[None]
+
+            def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return layout.attend(q, k, v) if layout else causal_attention(q, k, v)
+
+        longest = cache.length + tokens.shape[1] if cache else max(layout.lengths) if layout else tokens.shape[1]
+        assert longest <= self.config.context or cache, f"{longest} tokens in a context of {self.config.context}"
+        table = rope_table(self.config.head_size, self.config.rope_theta, max(longest, self.config.context), tokens.device)
+        rope = table[:, positions][:, :, :, None]
+        x = self.tok_embeddings(tokens)
+        for layer, block in enumerate(self.layers):
+            x = block(x, layer, rope, attend)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Transformer(Trunk):
+    """The language model: a trunk and the vocabulary head."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
+        if config.tied:
+            self.output.weight = self.tok_embeddings.weight
+
+    def forward(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+        """Logits [B, T, V]; arguments as in `hidden`."""
+        out: Tensor = self.output(self.hidden(tokens, layout, cache))
+        return out
+
+
+class Scorer(Trunk):
+    """A trunk with a scalar head in the vocabulary head's place: reward models (section 5) and PPO's critic."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.score = nn.Linear(config.dim, 1, bias=False)
+
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """One number for every token, [N]; a sequence's score is the one at `layout.ends`. tokens: [1, N]."""
+        out: Tensor = self.score(self.hidden(tokens, layout))[0, :, 0]
+        return out
+
+
+def initialise(model: Trunk, seed: int) -> None:
+    """Every initial value: normal of deviation 0.02, the two matrices that write to the residual stream less by its depth; norms 1.
+
+    The paper prints no rule. A scalar head starts at zero, so that every score starts equal.
+    """
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if name.endswith("norm.weight"):
+            values = torch.ones(weight.shape)
+        elif name == "score.weight":
+            values = torch.zeros(weight.shape)
+        else:
+            writes_residual = name.endswith(("wo.weight", "w2.weight"))
+            deviation = 0.02 / (math.sqrt(2 * model.config.layers) if writes_residual else 1.0)
+            values = torch.randn(weight.shape, generator=generator) * deviation
+        with torch.no_grad():
+            weight.copy_(values)
+
+
+def on_meta(config: ModelConfig) -> Transformer:
+    """The model as shapes only, without memory: a 70B can be inspected anywhere."""
+    with torch.device("meta"):
+        return Transformer(config)
+
+
+def materialise(model: M, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> M:
+    """Gives a model built on the meta device real, uninitialised memory. Tied weights stay tied."""
+    tied = isinstance(model, Transformer) and model.config.tied
+    model = model.to(dtype).to_empty(device=device)
+    if tied:
+        assert isinstance(model, Transformer)
+        model.output.weight = model.tok_embeddings.weight
+    return model
+
+
+def new_model(config: ModelConfig, seed: int, device: torch.device | str = "cpu") -> Transformer:
+    """A freshly initialised language model."""
+    model = materialise(on_meta(config), device)
+    initialise(model, seed)
+    return model
+
+
+def scorer_from(model: Trunk) -> Scorer:
+    """A scorer on a copy of `model`'s trunk, its head at zero."""
+    with torch.device("meta"):
+        scorer = Scorer(model.config)
+    scorer = materialise(scorer, model.device, model.dtype)
+    trunk = {name: value for name, value in model.state_dict().items() if not name.startswith(("output.", "score."))}
+    left_over = scorer.load_state_dict(trunk, strict=False)
+    assert tuple(map(list, left_over)) == (["score.weight"], []), left_over
+    nn.init.zeros_(scorer.score.weight)
+    return scorer

@@ -1,0 +1,24 @@
+"""The machine's matrix rate, measured, so that utilisation means the same on every device."""
+
+import time
+from functools import lru_cache
+
+import torch
+
+
+@lru_cache(maxsize=4)
+def peak_flops(device: torch.device) -> float:
+    """Operations per second of a large matrix product in the precision that training uses there (best of a few tries)."""
+    on_gpu = device.type == "cuda"
+    size = 8192 if on_gpu else 768
+    matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16 if on_gpu else torch.float32)
+    best = float("inf")
+    for _ in range(5):
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        matrix @ matrix
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best

@@ -1,0 +1,105 @@
+"""Training state on disk: safetensors and JSON in `step-N` folders, each whole or absent, the last two kept."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..core.artifacts import hash_files
+from ..core.errors import UserError
+from ..core.files import fsync_folder, read_json, write_json
+
+KEPT = 2
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    found = {}
+    for name, weight in model.named_parameters():
+        for key, value in optimizer.state.get(weight, {}).items():
+            found[f"{name}/{key}"] = value
+    return found
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes safetensors durably. Raises OSError that names the file (a full disk, for one)."""
+    try:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, path, metadata={"format": "pt"})
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from None
+
+
+class ModelFiles(Protocol):
+    """How a stage's model goes to disk and back: as folders that other programs can load, at every saved state too."""
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+def save_state(
+    folder: Path, step: int, files: ModelFiles, model: nn.Module, optimizer: torch.optim.Optimizer, source: Any
+) -> None:
+    """Saves everything that the steps after `step` depend on; then removes older states, newest complete ones last."""
+    beside = folder / ".saving"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    files.save(beside / "model")
+    save_tensors(_optimizer_tensors(model, optimizer), beside / "optimizer.safetensors")
+    write_json(beside / "state.json", {"step": step, "source": source, "hashes": hash_files(beside)})
+    place = folder / f"step-{step:08d}"
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(beside, place)
+    fsync_folder(folder)
+    for old in _states(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _states(folder: Path) -> list[Path]:
+    """Saved states, newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def _verified(place: Path) -> Any:
+    """The state's JSON. Raises UserError that names the first file whose content is not what was saved."""
+    state = read_json(place / "state.json")
+    there = hash_files(place)
+    for name, expected in state["hashes"].items():
+        if there.get(name) != expected:
+            raise UserError(f"{place / name}: {'its hash differs from what was saved' if name in there else 'is missing'}")
+    return state
+
+
+def load_state(folder: Path, files: ModelFiles, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Any]:
+    """Restores the newest undamaged state: (steps done, where the batch source stood); (0, None) without any.
+
+    A damaged state is named on standard error and the one before it is taken; when all are damaged, raises UserError.
+    """
+    states = _states(folder)
+    for place in states:
+        try:
+            state = _verified(place)
+        except (UserError, OSError, KeyError, TypeError) as error:
+            print(f"damaged training state left out: {error}", file=sys.stderr)
+            continue
+        files.load(place / "model")
+        moments: dict[str, dict[str, Tensor]] = {}
+        for name, value in load_file(place / "optimizer.safetensors").items():
+            weight_name, _, key = name.rpartition("/")
+            moments.setdefault(weight_name, {})[key] = value
+        for name, weight in model.named_parameters():
+            if name in moments:
+                kept = moments[name].items()
+                optimizer.state[weight] = {key: value if key == "step" else value.to(weight.device) for key, value in kept}
+        return int(state["step"]), state["source"]
+    if states:
+        raise UserError(f"{folder}: every saved training state is damaged; remove the folder to train from the start")
+    return 0, None
