@@ -24,7 +24,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Messages that follow the rules. `trained` says which answers carry loss: all, or the last only (Ghost Attention, section 7)."""
+    """Messages that follow the rules; `trained`: which answers carry loss, all or the last (Ghost Attention, section 7)."""
 
     messages: tuple[Message, ...]
     trained: Trained = "all"
@@ -68,7 +68,7 @@ def tag_in(text: str) -> str | None:
 
 
 def checked(messages: Sequence[Message], trained: Trained = "all", where: str = "") -> Dialogue:
-    """A Dialogue of these messages. Raises DialogueError: [system] user assistant user ..., no tags, nothing that is not UTF-8."""
+    """A Dialogue of these messages. Raises DialogueError unless roles are in order, texts valid Unicode and free of tags."""
     prefix = f"{where}: " if where else ""
     if not any(message.role == "user" for message in messages):
         raise DialogueError(f"{prefix}a dialogue needs at least one user message")
@@ -88,7 +88,9 @@ def checked(messages: Sequence[Message], trained: Trained = "all", where: str = 
     return Dialogue(tuple(messages), trained)
 
 
-def parse_dialogue(row: Mapping[str, Any], where: str = "", ends_with: Literal["user", "assistant", "either"] = "either") -> Dialogue:
+def parse_dialogue(
+    row: Mapping[str, Any], where: str = "", ends_with: Literal["user", "assistant", "either"] = "either"
+) -> Dialogue:
     """A Dialogue from a JSON row `{"messages": [{"role", "content"}, ...]}`. Raises DialogueError with `where` in front."""
     prefix = f"{where}: " if where else ""
     raw = row.get("messages")
@@ -98,13 +100,14 @@ def parse_dialogue(row: Mapping[str, Any], where: str = "", ends_with: Literal["
     for index, item in enumerate(raw):
         role, content = (item.get("role"), item.get("content")) if isinstance(item, Mapping) else (None, None)
         if role not in ("system", "user", "assistant") or not isinstance(content, str):
-            raise DialogueError(f'{prefix}message {index + 1}: expected {{"role": "system|user|assistant", "content": text}}, got {str(item)[:80]}')
+            expected = '{"role": "system|user|assistant", "content": text}'
+            raise DialogueError(f"{prefix}message {index + 1}: expected {expected}, got {str(item)[:80]}")
         messages.append(Message(role, content))
     trained = row.get("trained", "all")
     if trained not in ("all", "last"):
         raise DialogueError(f'{prefix}"trained" is {trained!r}; expected "all" or "last"')
     dialogue = checked(messages, trained, where)
     if ends_with != "either" and dialogue.last.role != ends_with:
-        what = "a prompt ends with a user message" if ends_with == "user" else "a finished dialogue ends with an assistant message"
-        raise DialogueError(f"{prefix}message {len(messages)} ({dialogue.last.role}): {what}")
+        what = "a prompt ends with a user" if ends_with == "user" else "a finished dialogue ends with an assistant"
+        raise DialogueError(f"{prefix}message {len(messages)} ({dialogue.last.role}): {what} message")
     return dialogue

@@ -22,6 +22,7 @@ from .tokenizer_json import write_tokenizer_files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def config_of(model: Trunk) -> dict[str, Any]:
@@ -57,14 +58,19 @@ def config_of(model: Trunk) -> dict[str, Any]:
 
 def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
     """The shape in a `config.json`. Raises UserError that names what is not Llama's about it."""
-    rope = raw.get("rope_parameters") or {}
-    scaling = raw.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
+    rope: Mapping[str, Any] = {}
+    for key in ("rope_scaling", "rope_parameters"):  # the old name and the new one
+        value = raw.get(key) or {}
+        rope = {**rope, **(value if isinstance(value, dict) else {"rope_type": str(value)})}
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    partial = rope.get("partial_rotary_factor", raw.get("partial_rotary_factor"))
     differences = {
         f"model_type {raw.get('model_type')!r}, expected 'llama'": raw.get("model_type") != "llama",
         f"hidden_act {raw.get('hidden_act')!r}, expected 'silu'": raw.get("hidden_act", "silu") not in ("silu", "swish"),
         "attention_bias true (Llama has no biases)": bool(raw.get("attention_bias")),
         "mlp_bias true (Llama has no biases)": bool(raw.get("mlp_bias")),
-        f"scaled rotary embedding {scaling} (Llama 2 has none)": bool(scaling),
+        f"scaled rotary embedding {rope} (Llama 2 has none)": rope_type != "default",
+        f"partial_rotary_factor {partial} (Llama turns whole heads)": partial not in (None, 1, 1.0),
         f"quantised weights {raw.get('quantization_config')} (expected plain ones)": bool(raw.get("quantization_config")),
     }
     for difference, differs in differences.items():
@@ -79,7 +85,8 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
     missing = [names[name] for name in ("dim", "layers", "heads", "ffn", "vocab_size", "context") if name not in values]
     if missing:
         raise UserError(f"{where}: has no {', '.join(missing)}; expected the config.json of a Llama model")
-    values["rope_theta"] = float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0)
+    values["rope_theta"] = rope.get("rope_theta", raw.get("rope_theta", 10000.0))
+    values.setdefault("norm_eps", 1e-6)  # what a file that is silent about it means to transformers
     return build(ModelConfig, values, where)
 
 
@@ -99,10 +106,12 @@ def _shards(folder: Path) -> dict[str, Path]:
     """File of each tensor."""
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX)
-        files = {name: folder / str(file) for name, file in index["weight_map"].items()}
-        if any(Path(str(file)).name != str(file) for file in index["weight_map"].values()):
+        files = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(files, dict):
+            raise UserError(f"{folder / INDEX}: has no weight_map; expected the index of a sharded checkpoint")
+        if any(Path(str(file)).name != str(file) for file in files.values()):
             raise UserError(f"{folder / INDEX}: names a file outside its folder")
-        return files
+        return {name: folder / str(file) for name, file in files.items()}
     if not (folder / WEIGHTS).is_file():
         found = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pth"))
         hint = f" (found {', '.join(found)}, which are pickles and are not read; save the model as safetensors)" if found else ""
@@ -130,7 +139,10 @@ def load_weights(model: Trunk, folder: Path) -> None:
             raise UserError(f"{path}: is named in {INDEX} and is missing; get the whole checkpoint again")
         try:
             with safe_open(path, framework="pt") as file:
-                for name in sorted(set(file.keys()) & set(wanted)):
+                there = set(file.keys())
+                for name in sorted(name for name in wanted if shards[name] == path):
+                    if name not in there:
+                        raise UserError(f"{path}: lacks {name}, which {INDEX} says it holds; get the whole checkpoint again")
                     _fill(wanted[name], file.get_tensor(name), f"{path}: {name}")
         except SafetensorError as error:
             raise UserError(f"{path}: damaged or not safetensors: {error}") from None
@@ -140,13 +152,22 @@ def load_weights(model: Trunk, folder: Path) -> None:
 def _fill(weight: Tensor, value: Tensor, name: str) -> None:
     if value.shape != weight.shape:
         raise UserError(f"{name} has shape {list(value.shape)}; config.json says {list(weight.shape)}")
+    if value.dtype not in FLOATS:
+        raise UserError(f"{name} is of type {str(value.dtype).removeprefix('torch.')}; expected plain 16, 32 or 64 bit floats")
     if not torch.isfinite(value).all():
         raise UserError(f"{name} holds values that are not finite; the checkpoint is damaged")
     weight.copy_(value)
 
 
-def _folder_config(folder: Path, architecture: str) -> ModelConfig:
+def _raw_config(folder: Path) -> dict[str, Any]:
     raw = read_json(folder / "config.json")
+    if not isinstance(raw, dict):
+        raise UserError(f"{folder / 'config.json'}: holds a {type(raw).__name__}; expected the config.json of a Llama model")
+    return raw
+
+
+def _folder_config(folder: Path, architecture: str) -> ModelConfig:
+    raw = _raw_config(folder)
     named = raw.get("architectures") or [architecture]
     if architecture not in named:
         kind = "reward model" if "Sequence" in architecture else "language model"
@@ -174,7 +195,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Transf
 
 def load_scorer(folder: Path, device: torch.device | str = "cpu") -> tuple[Scorer, Tokenizer]:
     """A reward model in float32 and its tokenizer. Raises UserError as load_model does."""
-    raw = read_json(folder / "config.json")
+    raw = _raw_config(folder)
     if "LlamaForSequenceClassification" in (raw.get("architectures") or []) and raw.get("num_labels", 1) != 1:
         raise UserError(f"{folder}: a classifier of {raw['num_labels']} labels; a reward model has one")
     model, tokenizer = _read(folder, Scorer, "LlamaForSequenceClassification", device)

@@ -8,6 +8,7 @@ An interrupted build leaves `OUT.partial/`; building the same thing again contin
 something else there is refused.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 from .config import Config, dump
 from .errors import UserError, did_you_mean
-from .files import fsync_folder, read_json, write_json
+from .files import fsync_file, fsync_folder, read_json, write_json
 
 Kind = Literal[
     "corpus", "tokenizer", "shards", "model", "reward-model", "adapter", "dialogues", "preferences",
@@ -93,18 +94,22 @@ def hash_of(value: Any) -> str:
 def open_artifact(spec: str | Path, *kinds: Kind) -> Artifact:
     """The artifact at a folder, RUN:NAME, or RUN (its newest version). Raises UserError when it is none of `kinds`."""
     path = resolve(spec)
-    if not (path / MANIFEST).is_file():
+    found = find_artifact(path)
+    if not found:
         raise UserError(f"{path}: no {MANIFEST} there; expected a folder that llamaherd wrote ({' or '.join(kinds) or 'any kind'})")
-    manifest = read_json(path / MANIFEST)
-    kind = manifest.get("kind")
-    if kinds and kind not in kinds:
-        raise UserError(f"{path}: is of kind {kind!r}; expected {' or '.join(kinds)}")
-    return Artifact(path, manifest)
+    if kinds and found.kind not in kinds:
+        raise UserError(f"{path}: is of kind {found.kind!r}; expected {' or '.join(kinds)}")
+    return found
 
 
 def find_artifact(path: Path) -> Artifact | None:
-    """The finished artifact at `path`, or None."""
-    return Artifact(path, read_json(path / MANIFEST)) if (path / MANIFEST).is_file() else None
+    """The finished artifact at `path`, or None. Raises UserError when its manifest is damaged or another program's."""
+    if not (path / MANIFEST).is_file():
+        return None
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or not {"kind", "hash"} <= manifest.keys():
+        raise UserError(f"{path / MANIFEST}: has no kind and hash; expected a manifest that llamaherd wrote")
+    return Artifact(path, manifest)
 
 
 def versions(run: Path) -> list[str]:
@@ -167,31 +172,35 @@ def _fingerprint(stage: str, config: Config, parents: Mapping[str, Artifact], se
 def building(
     out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapping[str, Artifact], seed: int
 ) -> Iterator[Workplace]:
-    """Builds one artifact at `out`. Raises UserError when `out` exists, is being built, or was begun with other settings."""
+    """Builds one artifact at `out`, a new folder whose parents are made as needed.
+
+    Raises UserError when `out` exists, is being built, was begun with other settings, or when its partial folder is
+    removed meanwhile; OSError that names the file when the disk is full or the folder read-only. What was written
+    stays in the partial folder, and building the same thing again goes on from there.
+    """
     partial = out.with_name(out.name + ".partial")
-    if out.exists():
-        raise UserError(f"{out} exists already; choose another --out, or remove it to build it again")
+    _refuse_existing(out)
     with locked(partial / "lock", str(out)):
-        begun = partial / "begun.json"
+        _refuse_existing(out)  # another process may have finished it between the question and the lock
         fingerprint = _fingerprint(stage, config, parents, seed)
-        if begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
-            raise UserError(f"{partial} holds an unfinished {stage} with other settings or inputs; remove it, or choose another --out")
-        write_json(begun, fingerprint)
-        shutil.rmtree(partial / "artifact", ignore_errors=True)
-        place = Workplace(partial / "artifact", partial / "state")
-        place.folder.mkdir()
-        place.state.mkdir(exist_ok=True)
+        begun, place = _begin(partial, fingerprint)
         seconds_file = partial / "seconds.json"
         seconds_before = read_json(seconds_file) if seconds_file.exists() else 0.0
         started = time.perf_counter()
         try:
             yield place
         except BaseException:
-            if partial.exists():
-                write_json(seconds_file, seconds_before + time.perf_counter() - started)
+            # The time spent is the least of what may get lost: on a full disk the first error is the one to show.
+            with contextlib.suppress(OSError):
+                if _mark(partial) == begun:
+                    write_json(seconds_file, seconds_before + time.perf_counter() - started)
             raise
         seconds = seconds_before + time.perf_counter() - started
+        if _mark(partial) != begun or not place.folder.is_dir():
+            raise UserError(f"{partial} was removed or taken over while {out} was built; nothing was published, start again")
         files = hash_files(place.folder)
+        for name in files:
+            fsync_file(place.folder / name)
         manifest = {
             "kind": kind, "stage": stage, "config": fingerprint["config"], "seed": seed,
             "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
@@ -204,6 +213,34 @@ def building(
         os.replace(place.folder, out)
         fsync_folder(out.parent)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another --out, or remove it to build it again")
+
+
+def _mark(partial: Path) -> tuple[int, int] | None:
+    """What tells this start of a build from any other; None when its folder is gone."""
+    try:
+        begun = (partial / "begun.json").stat()
+    except FileNotFoundError:
+        return None
+    return begun.st_ino, begun.st_mtime_ns
+
+
+def _begin(partial: Path, fingerprint: Mapping[str, Any]) -> tuple[tuple[int, int] | None, Workplace]:
+    """Notes what is being built, empties the place for its files and keeps the state of an earlier start."""
+    begun = partial / "begun.json"
+    if begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
+        raise UserError(f"{partial} holds an unfinished build with other settings or inputs; remove it, or choose another --out")
+    write_json(begun, fingerprint)
+    place = Workplace(partial / "artifact", partial / "state")
+    if place.folder.exists():
+        shutil.rmtree(place.folder)
+    place.folder.mkdir()
+    place.state.mkdir(exist_ok=True)
+    return _mark(partial), place
 
 
 def _device_name() -> str:

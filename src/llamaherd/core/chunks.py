@@ -19,10 +19,8 @@ def in_chunks(
     rows: list[dict[str, Any]] = []
     for start in range(0, len(items), size):
         file = folder / f"chunk-{start:08d}.jsonl"
-        if file.exists():
-            done = [row for _, row in read_rows(file)]
-        else:
-            done = work(items[start : start + size], start)
-            write_rows(file, done)
-        rows += done
+        if not file.exists():
+            write_rows(file, work(items[start : start + size], start))
+        # Read back even when fresh, so that no row depends on whether JSON was in between (tuples become lists).
+        rows += [row for _, row in read_rows(file)]
     return rows

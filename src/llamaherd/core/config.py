@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from .errors import UserError, did_you_mean
 
@@ -92,11 +93,17 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
         key = key.replace("-", "_")
         if not all(key.split(".")):
             raise UserError(f"{token!r}: the name before '=' is incomplete; settings are given as --a.b=value")
-        try:
-            found[key] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError:
-            found[key] = value
+        found[key] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    """YAML's reading of one value; text that stands without quotes stays as it is, whatever `#` or spaces it holds."""
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return text
+    return text if isinstance(value, str) and text[:1] not in ("'", '"') else value
 
 
 def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +154,19 @@ def _sentence(cls: type[Config], error: Mapping[str, Any], texts: Mapping[str, s
     return f"{name}: given {texts.get(name, json.dumps(given, default=str))}, expected {reason}"
 
 
+def _default(field: FieldInfo) -> Any:
+    return None if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _over_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays partial nested settings over the default of their field, which may differ from their class's own defaults."""
+    result = dict(given)
+    for name, default in defaults.items():
+        if isinstance(default, Config) and isinstance(values := given.get(name), Mapping):
+            result[name] = dump(default) | _over_defaults(values, dict(default))
+    return result
+
+
 def build(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
     """Checks plain values against `cls`. Raises ConfigError that lists every problem, each with its dotted name."""
     def plain(value: Any, name: str, texts: dict[str, str]) -> Any:
@@ -160,6 +180,7 @@ def build(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
         return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
     texts: dict[str, str] = {}
+    values = _over_defaults(values, {name: _default(field) for name, field in cls.model_fields.items()})
     try:
         # JSON mode is strict about types (no true for 1, no "3" for 3) yet takes lists and paths.
         return cls.model_validate_json(json.dumps(plain(values, "", texts)), strict=True)
@@ -191,14 +212,21 @@ def _type_name(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def describe(cls: type[Config], prefix: str = "") -> list[tuple[str, str, str]]:
-    """(`--a.b=TYPE`, default, meaning) for every setting, nested ones with dotted names, for `--help`."""
+def describe(cls: type[Config], prefix: str = "", defaults: Config | None = None) -> list[tuple[str, str, str]]:
+    """(`--a.b=TYPE`, default, meaning) for every setting, nested ones with dotted names, for `--help`.
+
+    `defaults`: an instance whose values are shown in place of those of the class.
+    """
     rows: list[tuple[str, str, str]] = []
     for name, field in cls.model_fields.items():
-        inner = field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, Config) else None
-        if inner:
-            rows += describe(inner, f"{prefix}{name}.")
+        default = getattr(defaults, name) if defaults else _default(field)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+            rows += describe(field.annotation, f"{prefix}{name}.", default)
             continue
-        default = "needed" if field.is_required() else json.dumps(field.get_default(call_default_factory=True), default=str)
-        rows.append((f"--{prefix}{name}={_type_name(field.annotation)}", default, field.description or ""))
+        text = "needed" if field.is_required() and not defaults else json.dumps(default, default=_plain_default)
+        rows.append((f"--{prefix}{name}={_type_name(field.annotation)}", text, field.description or ""))
     return rows
+
+
+def _plain_default(value: Any) -> Any:
+    return dump(value) if isinstance(value, Config) else str(value)

@@ -2,9 +2,9 @@
 
 import contextlib
 import gzip
-import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,37 @@ def fsync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts `path` into an OSError that names no file, as those of a full disk do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def fsync_file(path: Path) -> None:
+    """Makes the content of `path` durable. Raises OSError when the disk refuses it, full for instance."""
+    with naming(path), path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes beside the place, then renames: readers see the old file or the new one, never half of it."""
+    """Writes beside the place, then renames: readers see the old file or the new one, never half of it.
+
+    Raises OSError that names the file; the old one is then untouched.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with naming(path):
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -50,27 +71,67 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); the file is damaged or not what was meant") from None
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines that end at `\\n` only, decoded strictly."""
-    stream: Any
-    if path.suffix == ".gz":
-        stream = gzip.open(path, "rb")  # noqa: SIM115
-    elif path.suffix in (".zst", ".zstd"):
-        import zstandard
+def _zstd_blocks(path: Path) -> Iterator[bytes]:
+    """Content of all frames of a file. The library's own stream reader takes a torn last frame for the end of the file."""
+    import zstandard
 
-        stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True))
+    frame = None
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            while block:
+                frame = frame or zstandard.ZstdDecompressor().decompressobj()
+                try:
+                    yield frame.decompress(block)
+                except zstandard.ZstdError as error:
+                    raise EOFError(str(error)) from None
+                block = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+    if frame is not None:
+        raise EOFError("the file ends within a zstd frame")
+
+
+def _split(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+    yield rest
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines that end at `\\n` only."""
+    if path.suffix in (".zst", ".zstd"):
+        yield from _split(_zstd_blocks(path))
+    elif path.suffix == ".gz":
+        with gzip.open(path, "rb") as packed:
+            yield from packed
     else:
-        stream = path.open("rb")
-    with stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path} line {number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        with path.open("rb") as file:
+            yield from file
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        if b"\\u" in line:  # an escaped half of a surrogate pair is valid JSON and yet no text that can be written
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({getattr(error, 'msg', error)}); each line is one JSON object") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a JSON {type(row).__name__}; each line is one JSON object")
+    return row
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -90,17 +151,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from enumerate(rows, 1)
         return
     try:
-        for number, line in enumerate(_lines(path), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise UserError(f"{path} line {number}: not JSON ({getattr(error, 'msg', error)}); each line is one JSON object") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path} line {number}: a JSON {type(row).__name__}; each line is one JSON object")
-            yield number, row
-    except (gzip.BadGzipFile, EOFError) as error:
+        with naming(path):
+            for number, line in enumerate(_lines(path), 1):
+                if line.strip():
+                    yield number, _row(line, f"{path} line {number}")
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: damaged compressed file: {error}") from None
 
 

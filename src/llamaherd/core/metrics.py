@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
+from .files import naming, write_text
+
 
 class MetricsLog:
     """Appends `{"step": n, ...}` lines to `path`; opening it at a step drops the lines of later steps."""
@@ -14,7 +17,7 @@ class MetricsLog:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_metrics(path) if line["step"] <= resume_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
@@ -22,21 +25,29 @@ class MetricsLog:
         row: dict[str, Any] = {"step": step}
         for key, value in values.items():
             row[key] = None if isinstance(value, float) and not math.isfinite(value) else value
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics file; a line torn by a crash is the last one and is left out."""
+    """All whole lines of a metrics file; the last one, when a crash tore it, is left out.
+
+    Raises UserError for damage that no crash explains: an earlier line that is not JSON.
+    """
     if not path.exists():
         return []
+    *lines, rest = path.read_text(encoding="utf-8").split("\n")
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate([*lines, rest], 1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+        except json.JSONDecodeError as error:
+            if number > len(lines):  # nothing, or the beginning of a line
+                break
+            raise UserError(f"{path} line {number}: not JSON ({error.msg}); damaged, remove the file or that line") from None
     return rows

@@ -18,7 +18,7 @@ DOMAINS: tuple[Domain, ...] = ("helpfulness", "safety")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A dialogue that ends with a user; `safety` tags it as potentially unsafe; `about` keeps its other fields (kind, topic ...)."""
+    """A dialogue that ends with a user; `safety` tags it as unsafe; `about` keeps other fields (kind, topic ...)."""
 
     dialogue: Dialogue
     safety: bool
@@ -54,7 +54,7 @@ class Preference:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of one answer: helpfulness 0 to 1, whether it is safe, whether it refuses; `correct` where that has a meaning."""
+    """What a judge says of one answer: helpfulness 0 to 1, is it safe, does it refuse, `correct` where it has a meaning."""
 
     helpfulness: float
     safe: bool
@@ -96,7 +96,7 @@ def parse_prompt(row: Mapping[str, Any], where: str = "") -> Prompt:
 
 def _one_of(row: Mapping[str, Any], key: str, allowed: tuple[Any, ...], where: str) -> Any:
     value = row.get(key)
-    if value not in allowed or (isinstance(value, int) and not isinstance(value, bool)):
+    if value not in allowed or (isinstance(value, (int, float)) and not isinstance(value, bool)):
         raise UserError(f"{where}: {key!r} is {value!r}; expected one of {', '.join(str(item) for item in allowed)}")
     return value
 
@@ -110,7 +110,8 @@ def parse_preference(row: Mapping[str, Any], where: str = "") -> Preference:
         checked((*prompt.messages, Message("assistant", row[key])), where=f"{where} {key}")
     if row["chosen"].strip() == row["rejected"].strip():
         raise UserError(f"{where}: chosen and rejected answers are equal; such a pair teaches nothing, remove it")
-    optional: dict[str, Any] = {key: row.get(key) for key in ("batch", "chosen_model", "chosen_temperature", "rejected_model", "rejected_temperature")}
+    keys = ("batch", "chosen_model", "chosen_temperature", "rejected_model", "rejected_temperature")
+    optional: dict[str, Any] = {key: row.get(key) for key in keys}
     return Preference(
         prompt, row["chosen"], row["rejected"],
         grade=_one_of(row, "grade", (*GRADES, None), where),

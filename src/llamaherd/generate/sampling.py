@@ -12,10 +12,11 @@ def choose(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) ->
     """
     if temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits / temperature, dim=-1)
+    # Without the subtraction a tiny temperature overflows to infinity, and the softmax to NaN.
+    probabilities = torch.softmax((logits - logits.amax(-1, keepdim=True)) / temperature, dim=-1)
     if top_p >= 1:
         return _inverse_cumulative(probabilities, uniform)
-    ordered, ids = probabilities.sort(dim=-1, descending=True)
+    ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
     chosen = _inverse_cumulative(ordered.masked_fill(before > top_p, 0.0), uniform)
     return ids.gather(-1, chosen[:, None])[:, 0]

@@ -26,6 +26,11 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 @lru_cache(maxsize=8)
 def rope_table(head_size: int, theta: float, length: int, device: torch.device) -> Tensor:
     """[2, length, d] cosines and sines, float32: position p turns pair i by p / theta^(2i/d)."""
+    with torch.inference_mode(False):  # it may be asked for while generating and is then kept for training
+        return _rope_table(head_size, theta, length, device)
+
+
+def _rope_table(head_size: int, theta: float, length: int, device: torch.device) -> Tensor:
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=device).float() / head_size)
     angles = torch.arange(length, device=device).float()[:, None] * frequencies
     return torch.stack([angles.cos(), angles.sin()]).repeat(1, 1, 2)

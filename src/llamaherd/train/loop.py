@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,8 @@ def train(
     progress = Progress(label, total_steps, done)
     saved_at = time.perf_counter()
     model.train()
-    for micro_batches, position in source(standing):
-        if done >= total_steps:
-            break
+    # islice asks for no batch beyond the last: PPO's source would sample a whole iteration for it.
+    for micro_batches, position in islice(source(standing), max(0, total_steps - done)):
         started = time.perf_counter()
         values = _step(model, loss, micro_batches, optimizer, config, learning_rate(config, done, total_steps), done + 1)
         done += 1

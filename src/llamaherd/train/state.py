@@ -12,11 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..core.artifacts import hash_files
+from ..core.artifacts import hash_files, hash_of
 from ..core.errors import UserError
-from ..core.files import fsync_folder, read_json, write_json
+from ..core.files import fsync_file, fsync_folder, read_json, write_json
 
 KEPT = 2
+STATE = "state.json"
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -31,8 +32,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Writes safetensors durably. Raises OSError that names the file (a full disk, for one)."""
     try:
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, path, metadata={"format": "pt"})
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+        fsync_file(path)
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from None
 
@@ -48,19 +48,24 @@ class ModelFiles(Protocol):
 def save_state(
     folder: Path, step: int, files: ModelFiles, model: nn.Module, optimizer: torch.optim.Optimizer, source: Any
 ) -> None:
-    """Saves everything that the steps after `step` depend on; then removes older states, newest complete ones last."""
+    """Saves everything that the steps after `step` depend on; then removes all but the last two states."""
     beside = folder / ".saving"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     files.save(beside / "model")
     save_tensors(_optimizer_tensors(model, optimizer), beside / "optimizer.safetensors")
-    write_json(beside / "state.json", {"step": step, "source": source, "hashes": hash_files(beside)})
+    state = {"step": step, "source": source, "hashes": hash_files(beside)}
+    write_json(beside / STATE, state | {"hash": hash_of(state)})
     place = folder / f"step-{step:08d}"
     shutil.rmtree(place, ignore_errors=True)
     os.replace(beside, place)
     fsync_folder(folder)
-    for old in _states(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    states = _states(folder)
+    # Newer ones than this are damaged: loading passed over them.
+    kept = [state for state in states if state <= place][:KEPT]
+    for old in states:
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _states(folder: Path) -> list[Path]:
@@ -70,7 +75,9 @@ def _states(folder: Path) -> list[Path]:
 
 def _verified(place: Path) -> Any:
     """The state's JSON. Raises UserError that names the first file whose content is not what was saved."""
-    state = read_json(place / "state.json")
+    state = read_json(place / STATE)
+    if not isinstance(state, dict) or state.pop("hash", None) != hash_of(state):
+        raise UserError(f"{place / STATE}: its hash differs from what was saved")
     there = hash_files(place)
     for name, expected in state["hashes"].items():
         if there.get(name) != expected:
@@ -87,7 +94,7 @@ def load_state(folder: Path, files: ModelFiles, model: nn.Module, optimizer: tor
     for place in states:
         try:
             state = _verified(place)
-        except (UserError, OSError, KeyError, TypeError) as error:
+        except (UserError, OSError) as error:
             print(f"damaged training state left out: {error}", file=sys.stderr)
             continue
         files.load(place / "model")
@@ -97,8 +104,7 @@ def load_state(folder: Path, files: ModelFiles, model: nn.Module, optimizer: tor
             moments.setdefault(weight_name, {})[key] = value
         for name, weight in model.named_parameters():
             if name in moments:
-                kept = moments[name].items()
-                optimizer.state[weight] = {key: value if key == "step" else value.to(weight.device) for key, value in kept}
+                optimizer.state[weight] = {key: value.to(weight.device) for key, value in moments[name].items()}
         return int(state["step"]), state["source"]
     if states:
         raise UserError(f"{folder}: every saved training state is damaged; remove the folder to train from the start")

@@ -1,0 +1,86 @@
+# make run         sets up .venv and runs the recipe RECIPE (ARGS="--a.b=c" overrides its settings)
+# make test        sets up .venv and checks style, types and behaviour
+# make setup       sets up .venv alone; PYTHON=python3.12 chooses the interpreter
+# make test-slow   runs the checks that take minutes
+# make clean       removes what set-up and tests made, and leaves runs/ alone
+#
+# Works with any POSIX shell and with make 3.81 (macOS).
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+RECIPE ?= miniature
+ARGS ?=
+
+# Tests that need public data look for it here and are skipped where the folder is missing.
+LLAMAHERD_DATA ?= ../shared/data
+ifneq ($(wildcard $(LLAMAHERD_DATA)/.),)
+export LLAMAHERD_DATA := $(abspath $(LLAMAHERD_DATA))
+endif
+
+# Idle OpenMP threads sleep: a spinning pair beside another busy process runs many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+TORCH = torch>=2.11,<2.14
+TORCH_TESTED = torch==2.13.0
+HAS_TORCH = import sys, torch; sys.exit(not (2, 11) <= tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14))
+
+VENV_PYTHON = .venv/bin/python
+PIP = $(VENV_PYTHON) -m pip --disable-pip-version-check
+
+.PHONY: help setup run test test-slow clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup: .venv/.installed
+
+run: .venv/.installed
+	.venv/bin/llamaherd run $(RECIPE) $(ARGS)
+
+test: .venv/.installed-dev
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m mypy
+	$(VENV_PYTHON) -m pytest
+
+test-slow: .venv/.installed-dev
+	$(VENV_PYTHON) -m pytest -m slow
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed-dev: .venv/.installed
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable ".[dev]"
+	@touch $@
+
+.venv/.installed: .venv/.torch pyproject.toml $(CONSTRAINTS)
+	@echo "Installing llamaherd and what it needs into .venv ..."
+	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
+# A torch that PYTHON already has is used: the new environment sees that interpreter's packages. The .pth line is for
+# an interpreter that lives in a virtual environment itself, whose packages --system-site-packages does not show.
+.venv/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) is missing or older than Python 3.11 (`$(PYTHON) --version 2>&1`);" \
+	    "install a newer one, or name it: make PYTHON=python3.12 setup" >&2; exit 1; }
+	@if $(PIP) --version >/dev/null 2>&1; then :; \
+	elif $(PYTHON) -c '$(HAS_TORCH)' 2>/dev/null; then \
+	  echo "Making .venv on top of the torch that $(PYTHON) has ..."; \
+	  rm -rf .venv && $(PYTHON) -m venv --system-site-packages .venv && \
+	  $(PYTHON) -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))' \
+	    > "`$(VENV_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'`/torch-found.pth"; \
+	else \
+	  echo "Making .venv ..."; rm -rf .venv && $(PYTHON) -m venv .venv; \
+	fi
+	@if $(VENV_PYTHON) -c '$(HAS_TORCH)' 2>/dev/null; then :; \
+	elif test "`uname`" = Linux && ! nvidia-smi -L >/dev/null 2>&1; then \
+	  echo "Installing torch; without an NVIDIA GPU a CPU build does, where the package index offers one ..."; \
+	  $(PIP) install --quiet --constraint $(CONSTRAINTS) '$(TORCH_TESTED)+cpu' 2>/dev/null || \
+	  $(PIP) install --quiet --constraint $(CONSTRAINTS) '$(TORCH_TESTED)' 2>/dev/null || \
+	  $(PIP) install --quiet --constraint $(CONSTRAINTS) '$(TORCH)'; \
+	else \
+	  echo "Installing torch ..."; $(PIP) install --quiet --constraint $(CONSTRAINTS) '$(TORCH)'; \
+	fi
+	@touch $@

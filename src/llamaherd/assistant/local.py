@@ -1,0 +1,93 @@
+"""A chat model ready to answer: dialogues in, answers out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..chat.dialogue import Dialogue, tag_in
+from ..chat.fit import fit_prompt
+from ..chat.template import encode_prompt, read_answer
+from ..checkpoints.huggingface import load_model
+from ..core.artifacts import resolve
+from ..core.device import best_device
+from ..generate.config import SamplingConfig
+from ..generate.engine import Completion, generate, steps
+from ..model.transformer import Transformer
+from ..tokenizer.sentencepiece import TextStream, Tokenizer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as text and as the ids that were sampled."""
+
+    text: str
+    prompt_ids: list[int]
+    completion: Completion
+
+    @property
+    def tag(self) -> str | None:
+        """The template tag that the answer forges, if any: such an answer never becomes data."""
+        return tag_in(self.text)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may become data: not empty, no template tag."""
+        return bool(self.text.strip()) and self.tag is None
+
+
+class Assistant:
+    """A local model with its tokenizer. `name` is what records call it."""
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, name: str):
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.stop_ids = (tokenizer.eos_id, tokenizer.bos_id)
+
+    @classmethod
+    def load(cls, spec: str | Path, name: str | None = None) -> "Assistant":
+        """From a folder, RUN:VERSION or RUN. Raises UserError."""
+        folder = resolve(spec)
+        model, tokenizer = load_model(folder, best_device())
+        return cls(model, tokenizer, name or folder.name)
+
+    def prompt_ids(self, dialogue: Dialogue) -> list[int]:
+        return encode_prompt(dialogue, self.tokenizer)
+
+    def answers(self, dialogues: Sequence[Dialogue], config: SamplingConfig, seeds: Sequence[int]) -> list[Answer]:
+        """One answer to each dialogue that ends with a user. Raises UserError when one has no room in the context."""
+        prompts = [self.prompt_ids(dialogue) for dialogue in dialogues]
+        completions = generate(self.model, prompts, config, seeds, self.stop_ids)
+        return [
+            Answer(read_answer(completion.text_ids, self.tokenizer), prompt, completion)
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+
+    def fitted(self, dialogue: Dialogue, config: SamplingConfig) -> tuple[Dialogue, int]:
+        """The newest turns (and the system text) that leave room for an answer, and how many older turns were left out."""
+        room = min(config.max_new_tokens, self.model.config.context // 4)
+        return fit_prompt(dialogue, self.tokenizer, self.model.config.context - room)
+
+    def stream(self, dialogue: Dialogue, config: SamplingConfig, seed: int) -> Iterator[str]:
+        """The answer's text as it comes."""
+        yield from self.stream_ids(self.prompt_ids(dialogue), config, seed, strip=True)
+
+    def continuation(self, text: str, config: SamplingConfig, seed: int) -> Iterator[str]:
+        """What follows a raw text, without the chat format; an empty text starts from BOS alone."""
+        yield from self.stream_ids([self.tokenizer.bos_id, *self.tokenizer.encode(text)], config, seed)
+
+    def stream_ids(self, prompt: Sequence[int], config: SamplingConfig, seed: int, strip: bool = False) -> Iterator[str]:
+        """Text after a raw prompt of ids; with `strip`, without the space before and after."""
+        text, started, held = TextStream(self.tokenizer), not strip, ""
+        for step in steps(self.model, [prompt], config, [seed], self.stop_ids):
+            if step.ids[0] in self.stop_ids:
+                break
+            piece = text.feed(step.ids[0])
+            if not started:
+                piece = piece.lstrip()
+                started = bool(piece)
+            piece = held + piece
+            shown = piece.rstrip() if strip else piece
+            held = piece[len(shown) :]
+            if shown:
+                yield shown
+        rest = held + text.close()
+        yield rest.rstrip() if strip else rest

@@ -1,0 +1,105 @@
+"""The chat format of Llama 2 (paper section 14): a dialogue as ids with a loss mask. No other module knows the format.
+
+Every user message and its answer make one pair, encoded as one ordinary text between begin and end:
+
+    <s>[INST] user [/INST] answer </s><s>[INST] user [/INST]
+
+The system text is folded into the first user message. Tags are plain text, so `chat.dialogue` refuses them in messages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..tokenizer.sentencepiece import Tokenizer
+from .dialogue import Dialogue
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Ids of a dialogue, and for each of them 1 where it is trained on, else 0; both of length T."""
+
+    ids: list[int]
+    mask: list[int]
+
+
+def _pairs(dialogue: Dialogue) -> list[tuple[str, str]]:
+    """(text of the prompt, text of the answer with its spaces) of each pair; the answer to come is empty."""
+    system = dialogue.system
+    rest = [message.content for message in dialogue.messages[system is not None :]]
+    if system is not None:
+        rest[0] = f"<<SYS>>\n{system}\n<</SYS>>\n\n{rest[0]}"
+    answers = [f" {answer.strip()} " for answer in rest[1::2]]
+    if dialogue.last.role == "user":
+        answers.append("")
+    return [(f"[INST] {user.strip()} [/INST]", answer) for user, answer in zip(rest[0::2], answers, strict=True)]
+
+
+def pair_texts(dialogue: Dialogue) -> list[str]:
+    """The text of each pair as it is encoded: what a tokenizer trains on."""
+    return [prompt + answer for prompt, answer in _pairs(dialogue)]
+
+
+def encode_dialogue(dialogue: Dialogue, tokenizer: Tokenizer) -> Rendered:
+    """A dialogue that ends with an answer, for training.
+
+    The mask is 1 on a pair's ids after its prompt (the answer, its final space, end), 0 on begin and prompt; under
+    `trained == "last"` (Ghost Attention, section 7) the earlier answers are 0 too.
+    """
+    assert dialogue.last.role == "assistant", "a dialogue to train on ends with an answer"
+    ids: list[int] = []
+    mask: list[int] = []
+    pairs = _pairs(dialogue)
+    for index, (prompt, answer) in enumerate(pairs):
+        prompt_ids, pair_ids = tokenizer.encode(prompt), tokenizer.encode(prompt + answer)
+        # At generation the answer follows exactly these ids.
+        assert pair_ids[: len(prompt_ids)] == prompt_ids, "the tokenizer merges across the end of the prompt"
+        trained = int(dialogue.trained == "all" or index == len(pairs) - 1)
+        ids += [tokenizer.bos_id, *pair_ids, tokenizer.eos_id]
+        mask += [0] * (1 + len(prompt_ids)) + [trained] * (len(pair_ids) - len(prompt_ids) + 1)
+    return Rendered(ids, mask)
+
+
+def encode_prompt(dialogue: Dialogue, tokenizer: Tokenizer) -> list[int]:
+    """Ids of a dialogue that ends with a user, up to where the answer begins."""
+    assert dialogue.last.role == "user", "a prompt ends with a user message"
+    ids: list[int] = []
+    for text in pair_texts(dialogue):
+        ids += [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+    return ids[:-1]
+
+
+def read_answer(ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """The answer that sampled ids say, without the spaces that the format puts around it."""
+    return tokenizer.decode(ids).strip()
+
+
+CHAT_TEMPLATE = r"""
+{%- set folded = '' -%}
+{%- set turns = messages -%}
+{%- if messages and messages[0]['role'] == 'system' -%}
+    {%- set folded = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- endif -%}
+{%- if not turns -%}
+    {{- raise_exception('a dialogue needs at least one user message') -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- set number = loop.index -%}
+    {%- for tag in ['[INST]', '[/INST]', '<<SYS>>', '<</SYS>>'] -%}
+        {%- if tag in message['content'] -%}
+            {{- raise_exception('message ' ~ number ~ ' contains the template tag ' ~ tag) -}}
+        {%- endif -%}
+    {%- endfor -%}
+{%- endfor -%}
+{%- for message in turns -%}
+    {%- if message['role'] != ('user' if loop.index0 % 2 == 0 else 'assistant') -%}
+        {{- raise_exception('roles go [system] user assistant user assistant ...') -}}
+    {%- endif -%}
+    {%- if message['role'] == 'user' -%}
+        {{- bos_token + '[INST] ' + ((folded if loop.first else '') + message['content']) | trim + ' [/INST]' -}}
+    {%- else -%}
+        {{- ' ' + message['content'] | trim + ' ' + eos_token -}}
+    {%- endif -%}
+{%- endfor -%}
+""".strip()
+"""The same format for transformers and others that read Jinja; rendered text is to be tokenized without adding `<s>`."""

@@ -1,0 +1,110 @@
+"""Figures with 95% intervals: rates, means, differences, and whether an effect shows. Pure functions on numbers.
+
+A figure of nothing (n = 0) is `{"value": None, "low": None, "high": None, "n": 0}`: measured on nobody, not zero.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+import numpy as np
+
+Verdict = Literal["shown", "not shown", "undecided"]
+
+Z_95 = 1.959963984540054
+"""Two-sided 95% point of the normal distribution."""
+RESAMPLES = 2000
+BLOCK_DRAWS = 1_000_000
+"""Draws held in memory at a time."""
+FEWEST = 10
+"""Below this many observations no verdict: a bootstrap of a handful of values is narrower than the truth."""
+
+
+class Figure(TypedDict):
+    """How every measured figure is written to JSON."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def figure(value: float, low: float, high: float, n: int) -> Figure:
+    """A figure and its 95% interval from n observations."""
+    assert math.isfinite(value), value
+    assert low <= high, (low, high)
+    assert n > 0, n
+    return {"value": float(value), "low": float(low), "high": float(high), "n": int(n)}
+
+
+def nothing() -> Figure:
+    """The figure of no observations."""
+    return {"value": None, "low": None, "high": None, "n": 0}
+
+
+def rate(successes: int, n: int) -> Figure:
+    """successes / n with Wilson's score interval, which stays inside 0 to 1 and has width also at 0 and n successes."""
+    assert 0 <= successes <= n, (successes, n)
+    if n == 0:
+        return nothing()
+    p, z2 = successes / n, Z_95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return figure(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)
+
+
+def mean(values: Sequence[float] | np.typing.NDArray[np.float64], seed: int = 0) -> Figure:
+    """Mean with the percentile interval of a seeded bootstrap over the values. Equal values have an interval of no width."""
+    sample = np.asarray(values, dtype=np.float64)
+    assert sample.ndim == 1, sample.shape
+    assert np.isfinite(sample).all(), "a mean of numbers that are not all finite"
+    if not len(sample):
+        return nothing()
+    rng = np.random.default_rng(seed)
+    rows = max(1, BLOCK_DRAWS // len(sample))
+    means = [
+        sample[rng.integers(0, len(sample), (min(rows, RESAMPLES - done), len(sample)))].mean(axis=1)
+        for done in range(0, RESAMPLES, rows)
+    ]
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return figure(sample.mean(), low, high, len(sample))
+
+
+def paired_difference(a: Sequence[float] | np.typing.NDArray[np.float64], b: Sequence[float] | np.ndarray, seed: int = 0) -> Figure:
+    """Mean of b - a over the same prompts in the same order, bootstrapped over prompts."""
+    assert len(a) == len(b), (len(a), len(b))
+    return mean(np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64), seed)
+
+
+def difference(a: Figure, b: Figure) -> Figure:
+    """b - a of two figures, from their own intervals (Newcombe 1998, method 10). n is the smaller one's.
+
+    Exact pairing is lost: on the same prompts, where the two usually rise and fall together, the interval is too wide.
+    """
+    if a["value"] is None or a["low"] is None or a["high"] is None or b["value"] is None or b["low"] is None or b["high"] is None:
+        return nothing()
+    value = b["value"] - a["value"]
+    below = math.hypot(b["value"] - b["low"], a["high"] - a["value"])
+    above = math.hypot(b["high"] - b["value"], a["value"] - a["low"])
+    return figure(value, value - below, value + above, min(a["n"], b["n"]))
+
+
+def scaled(one: Figure, factor: float) -> Figure:
+    """A figure times a factor of at least 0."""
+    assert factor >= 0, factor
+    if one["value"] is None or one["low"] is None or one["high"] is None:
+        return nothing()
+    return figure(one["value"] * factor, one["low"] * factor, one["high"] * factor, one["n"])
+
+
+def effect(one: Figure | None, direction: Literal["above", "below"] = "above", threshold: float = 0.0) -> Verdict:
+    """ "shown" if the whole interval lies beyond the threshold in that direction, "not shown" if none of it, else "undecided".
+
+    Undecided also without a figure, and with too few observations for an interval to mean anything.
+    """
+    if one is None or one["low"] is None or one["high"] is None or one["n"] < FEWEST:
+        return "undecided"
+    low, high = one["low"] - threshold, one["high"] - threshold
+    if direction == "below":
+        low, high = -high, -low
+    return "shown" if low > 0 else "not shown" if high <= 0 else "undecided"

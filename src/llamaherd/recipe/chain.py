@@ -1,0 +1,133 @@
+"""The chain from documents to the last version: which stage reads what, all of it known before the first one starts.
+
+    world -> corpus -> tokenizer -> shards -> base -> v0-early, v0
+    then for n = 1..N: vn-preferences -> vn-helpfulness, vn-safety -> vn-samples -> vn (the last one: vn-rejection -> PPO -> vn)
+    after `ghost_after`: ghost, distilled; at the end every version is evaluated by the last reward models
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Config, dump
+from ..stages.collect import CollectConfig
+from ..stages.corpus import CorpusConfig
+from ..stages.distill import DistillConfig
+from ..stages.evaluate import EvaluateConfig
+from ..stages.ghost import GhostConfig
+from ..stages.ppo import PpoStageConfig
+from ..stages.pretrain import PretrainConfig
+from ..stages.reject import RejectConfig
+from ..stages.reward import RewardConfig
+from ..stages.sft import SftConfig, SftSettings
+from ..stages.shards import ShardsConfig
+from ..stages.tokenizer import TokenizerStageConfig
+from .config import RecipeConfig
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact of the run: its name, the stage that makes it, that stage's settings."""
+
+    name: str
+    stage: str
+    config: Config
+
+
+class _Chain:
+    def __init__(self, recipe: RecipeConfig, run: Path):
+        self.recipe, self.run = recipe, run
+        self.steps: list[Step] = []
+
+    def path(self, name: str, file: str = "") -> str:
+        return str(self.run / name / file if file else self.run / name)
+
+    def add(self, name: str, stage: str, kind: type[Config], settings: Config | None = None, **inputs: Any) -> None:
+        values = {**(dump(settings) if settings else {}), **inputs}
+        self.steps.append(Step(name, stage, kind.model_validate_json(_json(values))))
+
+    def foundation(self) -> None:
+        recipe = self.recipe
+        demonstrations = self.path("world", "demonstrations.jsonl")
+        self.steps.append(Step("world", "world", recipe.world))
+        filters = {**dump(recipe.corpus.filters), "block_list": self.path("world", "blocked-hosts.txt")}
+        corpus = {**dump(recipe.corpus), "filters": filters}
+        self.add("corpus", "corpus", CorpusConfig, documents=[self.path("world", "documents.jsonl")], **corpus)
+        self.add("tokenizer", "tokenizer", TokenizerStageConfig, corpus=self.path("corpus"), dialogues=[demonstrations], tokenizer=dump(recipe.tokenizer))
+        self.add("shards", "shards", ShardsConfig, recipe.shards, corpus=self.path("corpus"), tokenizer=self.path("tokenizer"))
+        self.add("base", "pretrain", PretrainConfig, recipe.pretrain, shards=self.path("shards"))
+        self.add("v0-early", "sft", SftConfig, recipe.early, model=self.path("base"), data=[demonstrations])
+        self.add("v0", "sft", SftConfig, recipe.sft, model=self.path("base"), data=[demonstrations])
+
+    def version(self, n: int) -> None:
+        """Fresh preferences, refreshed reward models, rejection sampling, tuning; for the last version PPO."""
+        recipe, name, newest = self.recipe, f"v{n}", self.path(f"v{n - 1}")
+        world = dump(recipe.world.world)
+        previous = self.path(f"v{n - 2}" if n > 1 else "v0-early")
+        so_far = [self.path(f"v{earlier}-preferences") for earlier in range(1, n + 1)]
+        self.add(
+            f"{name}-preferences", "collect", CollectConfig, recipe.collect, newest=newest, previous=previous, batch=name, world=world,
+            helpfulness=[self.path("world", f"{name}-helpfulness.jsonl")], safety=[self.path("world", f"{name}-safety.jsonl")],
+        )  # fmt: skip
+        for domain in ("helpfulness", "safety"):
+            settings = getattr(recipe, domain)
+            self.add(f"{name}-{domain}", "reward", RewardConfig, settings, model=newest, data=so_far, test=so_far, domain=domain)
+        rewards = {"helpfulness": self.path(f"{name}-helpfulness"), "safety": self.path(f"{name}-safety")}
+        last = n == recipe.world.versions
+        judged = [self.path("world", "best-of.jsonl")] if n in (1, recipe.world.versions) else []
+        self.add(
+            f"{name}-samples", "reject", RejectConfig, recipe.reject, model=newest, version=name, world=world, **rewards,
+            prompts=[self.path("world", f"{name}-rejection.jsonl")], judged_prompts=judged,
+            pool=[self.path(f"v{earlier}-samples") for earlier in range(1, n)],
+        )  # fmt: skip
+        self.tune(n, f"{name}-rejection" if last else name)
+        if last:
+            self.add(
+                name, "ppo", PpoStageConfig, recipe.ppo, model=self.path(f"{name}-rejection"), **rewards, oracle=world,
+                prompts=[self.path("world", "ppo.jsonl")], held_out=[self.path("world", "held-out.jsonl")],
+            )  # fmt: skip
+
+    def tune(self, n: int, name: str) -> None:
+        recipe = self.recipe
+        data = [self.path("world", "demonstrations.jsonl"), self.path(f"v{n}-samples", "dialogues.jsonl")]
+        shares = [recipe.demonstrations_share, 1.0]
+        if n > recipe.ghost_after:
+            data += [self.path("ghost", "dialogues.jsonl"), self.path("distilled", "dialogues.jsonl")]
+            shares += [1.0, 1.0]
+        start = "base" if recipe.tune_from == "base" else "v0"
+        settings: SftSettings = recipe.tune
+        self.add(name, "sft", SftConfig, settings, model=self.path(start), data=data, shares=shares)
+
+    def ghost_and_distillation(self, n: int) -> None:
+        recipe, newest = self.recipe, self.path(f"v{n}")
+        self.add("ghost", "ghost", GhostConfig, recipe.ghost, model=newest, scripts=[self.path("world", "ghost.jsonl")])
+        self.add(
+            "distilled", "distill", DistillConfig, recipe.distill, model=newest, safety=self.path(f"v{max(1, n)}-safety"),
+            prompts=[self.path("world", "distil.jsonl")], harmless=[self.path("world", "harmless.jsonl")],
+            test=[self.path("world", "distil-test.jsonl")], world=dump(recipe.world.world),
+        )  # fmt: skip
+
+    def evaluations(self) -> None:
+        last = self.recipe.world.versions
+        names = [f"v{n}" for n in range(last)] + [f"v{last}-rejection", f"v{last}"]
+        rewards = {"helpfulness": self.path(f"v{last}-helpfulness"), "safety": self.path(f"v{last}-safety")}
+        for name in names:
+            self.add(f"{name}-evaluation", "evaluate", EvaluateConfig, self.recipe.evaluate, model=self.path(name), **rewards)
+
+
+def _json(values: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(values)
+
+
+def chain(recipe: RecipeConfig, run: Path) -> list[Step]:
+    """All steps of a run in order; their settings are built, and so checked, here."""
+    made = _Chain(recipe, run)
+    made.foundation()
+    for n in range(1, recipe.world.versions + 1):
+        made.version(n)
+        if n == recipe.ghost_after:
+            made.ghost_and_distillation(n)
+    made.evaluations()
+    return made.steps

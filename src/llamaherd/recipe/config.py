@@ -1,0 +1,95 @@
+"""One recipe: the settings of every stage from documents to the last version."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ..core.config import Config, build, merged, parse_overrides, read_yaml
+from ..core.errors import UserError, did_you_mean
+from ..stages.collect import CollectSettings
+from ..stages.corpus import CorpusSettings
+from ..stages.distill import DistillSettings
+from ..stages.evaluate import EvaluateSettings
+from ..stages.ghost import GhostSettings
+from ..stages.ppo import PpoSettings
+from ..stages.pretrain import PretrainSettings
+from ..stages.reject import RejectSettings
+from ..stages.reward import RewardSettings
+from ..stages.sft import SftSettings
+from ..stages.shards import ShardsSettings
+from ..stages.world import WorldStageConfig
+from ..tokenizer.training import TokenizerConfig
+
+
+class RecipeConfig(Config):
+    """What `llamaherd run` does."""
+
+    seed: int = 0
+    """The one seed; every stage draws from streams named after it."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; null: two at most. Results depend on it to the last bit."""
+    tune_from: Literal["base", "v0"] = "base"
+    """Where each version's tuning starts: the base, as in the paper, or V0, which a small recipe can afford."""
+    ghost_after: int = Field(3, ge=0)
+    """Ghost Attention and distillation sample from this version; their rows join the tuning of all later ones."""
+    demonstrations_share: float = Field(1.0, ge=0)
+    """How much of the supervised dialogues stands in each version's tuning mix."""
+    world: WorldStageConfig = WorldStageConfig()
+    """The miniature's texts."""
+    corpus: CorpusSettings = CorpusSettings()
+    """Cleaning."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """Vocabulary."""
+    shards: ShardsSettings = ShardsSettings()
+    """Mixture of sources."""
+    pretrain: PretrainSettings = PretrainSettings()
+    """The base model."""
+    early: SftSettings = SftSettings()
+    """An earlier supervised checkpoint: the second variant of the first preference batch."""
+    sft: SftSettings = SftSettings()
+    """V0."""
+    tune: SftSettings = SftSettings()
+    """Tuning of each version on the pool."""
+    collect: CollectSettings = CollectSettings()
+    """Comparisons."""
+    helpfulness: RewardSettings = RewardSettings()
+    """Helpfulness reward models."""
+    safety: RewardSettings = RewardSettings()
+    """Safety reward models."""
+    reject: RejectSettings = RejectSettings()
+    """Rejection sampling."""
+    ppo: PpoSettings = PpoSettings()
+    """The last version's PPO."""
+    ghost: GhostSettings = GhostSettings()
+    """Ghost Attention's answers."""
+    distill: DistillSettings = DistillSettings()
+    """Safety distillation's answers."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """What every version is asked."""
+
+
+def packaged() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in resources.files(__package__).joinpath("recipes").iterdir() if file.name.endswith(".yaml"))
+
+
+def recipe_file(spec: str) -> Path:
+    """The YAML file of a packaged name, or `spec` as a path. Raises UserError that lists the names."""
+    if spec in packaged():
+        return Path(str(resources.files(__package__).joinpath("recipes", f"{spec}.yaml")))
+    path = Path(spec)
+    if not path.is_file():
+        raise UserError(f"{spec}: no recipe of that name{did_you_mean(spec, packaged())} and no such file; there are {', '.join(packaged())}")
+    return path
+
+
+def load_recipe(spec: str, overrides: list[str]) -> RecipeConfig:
+    """A recipe with dotted overrides. Raises ConfigError that lists every problem."""
+    file = recipe_file(spec)
+    config = build(RecipeConfig, merged(read_yaml(file), parse_overrides(overrides)))
+    if config.evaluate.world != config.world.world and config.evaluate.world == type(config.evaluate.world)():
+        # One world: the tests are about the people and topics that the documents were.
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"world": config.world.world})})
+    return config

@@ -1,0 +1,51 @@
+"""How the work of a run is spread over its steps, for the time left: tokens through the model, training ones counted thrice."""
+
+from .chain import Step
+from .config import RecipeConfig
+
+_ROW_TOKENS = 120
+"""A dialogue or an answer with its prompt, roughly; only the proportions between steps matter."""
+_OVERHEAD_TOKENS = 3000.0
+"""What starting and writing any step costs."""
+
+
+def work(step: Step, recipe: RecipeConfig) -> float:
+    """Relative cost of a step."""
+    world, tests = recipe.world, recipe.evaluate
+    if step.stage in ("world", "corpus", "tokenizer", "shards"):
+        return _OVERHEAD_TOKENS + world.documents * (2.0 if step.stage == "corpus" else 0.2)
+    if step.stage == "pretrain":
+        return _OVERHEAD_TOKENS + 3.0 * recipe.pretrain.steps * recipe.pretrain.batch_rows * recipe.pretrain.row_tokens
+    obedience = 2 * tests.ghost_dialogues * max(tests.ghost_turns)
+    rows = {
+        "sft": _tuned_rows(step, recipe) if step.stage == "sft" else 0.0,
+        "collect": 2.0 * (world.helpfulness_pairs + world.safety_pairs),
+        "reward": _pair_rows(step, recipe) if step.stage == "reward" else 0.0,
+        "reject": 1.5 * world.rejection_prompts * recipe.reject.k,
+        "ppo": 6.0 * recipe.ppo.ppo.iterations * recipe.ppo.ppo.batch,
+        "ghost": world.ghost_dialogues * sum(world.ghost_turns) / 2.0,
+        "distill": 3.0 * world.distilled_prompts,
+        "evaluate": 2.0 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience,
+    }
+    return _OVERHEAD_TOKENS + rows[step.stage] * _ROW_TOKENS
+
+
+def _version(step: Step) -> int:
+    return int(step.name[1:].partition("-")[0])
+
+
+def _tuned_rows(step: Step, recipe: RecipeConfig) -> float:
+    version = _version(step)
+    if version == 0:
+        return 3.0 * recipe.world.dialogues * (recipe.early if step.name == "v0-early" else recipe.sft).epochs
+    rows = recipe.demonstrations_share * recipe.world.dialogues + version * recipe.world.rejection_prompts
+    if version > recipe.ghost_after:
+        rows += recipe.world.ghost_dialogues * 4 + recipe.world.distilled_prompts + recipe.world.harmless_prompts
+    return 3.0 * rows * recipe.tune.epochs
+
+
+def _pair_rows(step: Step, recipe: RecipeConfig) -> float:
+    helpfulness = step.name.endswith("helpfulness")
+    own = recipe.world.helpfulness_pairs if helpfulness else recipe.world.safety_pairs
+    settings = recipe.helpfulness if helpfulness else recipe.safety
+    return 3.0 * settings.epochs * 2 * _version(step) * own * (1 + settings.other_share) * 0.8

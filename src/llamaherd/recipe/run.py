@@ -1,0 +1,140 @@
+"""Runs a recipe: each step that is not finished yet, one line for each, and the report at the end."""
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core.artifacts import Artifact, find_artifact, locked, versions
+from ..core.config import dump
+from ..core.errors import UserError
+from ..core.files import read_json, read_rows, write_json
+from ..core.progress import clock
+from ..core.seeds import seed_for
+from .chain import Step, chain
+from .config import RecipeConfig
+from .forecast import work
+
+Say = Callable[[str], None]
+
+
+def run_recipe(recipe: RecipeConfig, out: Path, say: Say) -> None:
+    """Brings the run in `out` to its end, from wherever it stands. Raises UserError when it was begun with other settings."""
+    steps = chain(recipe, out)
+    _begin(recipe, out)
+    if is_finished(steps, out):
+        summary = read_json(out / "summary.json")
+        say(f"{out} is finished ({clock(summary['seconds'])} of work); its report is {out / 'report.html'}")
+        return
+    with locked(out / "lock", str(out)):
+        _work(recipe, steps, out, say)
+
+
+def is_finished(steps: list[Step], out: Path) -> bool:
+    """Whether every step and the report are there."""
+    whole = all((out / step.name / "manifest.json").is_file() for step in steps)
+    return whole and (out / "summary.json").is_file() and (out / "report.html").is_file()
+
+
+def _begin(recipe: RecipeConfig, out: Path) -> None:
+    """Writes recipe.json, or compares with the one that is there."""
+    file, now = out / "recipe.json", json.loads(json.dumps(dump(recipe)))
+    if file.is_file():
+        before = read_json(file)
+        differing = [f"{name} is {_short(now_value)}, was {_short(was)}" for name, was, now_value in _differences(before, now)]
+        if differing:
+            raise UserError(f"{out} was begun with other settings ({'; '.join(differing[:4])}); choose another --out, or remove it")
+        return
+    if out.exists() and any(entry.name != "lock" for entry in out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run of a recipe; choose another --out")
+    write_json(file, now)
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value)[:60]
+
+
+def _differences(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [found for key in keys for found in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)]
+    return [] if before == now else [(name, before, now)]
+
+
+def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
+    from ..core.device import set_threads
+    from ..report.build import build_report
+    from ..report.text import version_table
+
+    set_threads(recipe.threads)
+    forecast = Forecast([work(step, recipe) for step in steps])
+    samples = Samples(out)
+    width = max(len(step.name) for step in steps)
+    for index, step in enumerate(steps):
+        if find_artifact(out / step.name) is not None:
+            continue
+        module = importlib.import_module(f"..stages.{step.stage}", __package__)
+        started = time.perf_counter()
+        artifact: Artifact = module.run(step.config, out / step.name, seed_for(recipe.seed, step.name))
+        seconds = time.perf_counter() - started
+        forecast.done(index, seconds)
+        say(f"[{index + 1:2d}/{len(steps)}] {step.name:{width}}  {module.headline(artifact)}")
+        say(f"        {samples.next(artifact)}  ({clock(seconds)}, {clock(forecast.left_s(index))} left)")
+    report = build_report(out)
+    say("")
+    say(version_table(report.summary))
+    say(f"report: {out / 'report.html'}")
+
+
+class Forecast:
+    """Time left, from the pace of the steps that ran in this process."""
+
+    def __init__(self, costs: list[float]):
+        self.costs = costs
+        self.spent_cost = self.spent_s = 0.0
+
+    def done(self, index: int, seconds: float) -> None:
+        self.spent_cost += self.costs[index]
+        self.spent_s += seconds
+
+    def left_s(self, index: int) -> float:
+        return sum(self.costs[index + 1 :]) * self.spent_s / max(1.0, self.spent_cost)
+
+
+class Samples:
+    """What the newest model says to the fixed prompts, one after the other."""
+
+    def __init__(self, run: Path):
+        self.run, self.lines, self.place = run, list[str](), 0
+
+    def next(self, artifact: Artifact) -> str:
+        """A line for people: answers are sampled anew whenever a model was made."""
+        if artifact.kind == "model":
+            self.lines = self._answers(artifact)
+        elif not self.lines and (newest := versions(self.run)):
+            found = find_artifact(self.run / newest[-1])
+            assert found is not None
+            self.lines = self._answers(found)
+        if not self.lines:
+            return "no model yet"
+        self.place = (self.place + 1) % len(self.lines)
+        return self.lines[self.place]
+
+    def _answers(self, artifact: Artifact) -> list[str]:
+        from ..assistant.local import Assistant
+        from ..data.records import parse_prompt
+        from ..generate.config import SamplingConfig
+
+        assistant = Assistant.load(artifact.path)
+        sampling = SamplingConfig(temperature=0, top_p=1, max_new_tokens=48)
+        if artifact.path.name == "base":
+            ids = [assistant.tokenizer.bos_id]
+            text = "".join(assistant.stream_ids(ids, sampling.model_copy(update={"temperature": 0.7}), 0))
+            return [f"base continues: {' '.join(text.split())[:100]}"]
+        file = self.run / "world" / "samples.jsonl"
+        prompts = [parse_prompt(row, f"{file} line {number}") for number, row in read_rows(file)]
+        answers = assistant.answers([prompt.dialogue for prompt in prompts], sampling, list(range(len(prompts))))
+        name = artifact.path.name
+        return [f'{name}: "{prompt.dialogue.last.content}" -> "{answer.text}"' for prompt, answer in zip(prompts, answers, strict=True)]

@@ -1,0 +1,53 @@
+"""From a finished run folder, or an unfinished one, to report.html and summary.json. Reads artifacts and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.artifacts import code_version
+from ..core.files import write_json, write_text
+from .effects import measure_effects
+from .folder import RunFolder
+from .making import corpus_section, curves_section, pipeline_section, ppo_section
+from .page import render
+from .results import (
+    best_of_section,
+    details_section,
+    effects_section,
+    ghost_section,
+    reward_section,
+    samples_section,
+    versions_section,
+)
+from .summary import summarise
+
+
+@dataclass(frozen=True)
+class Report:
+    """The two files and what the summary holds."""
+
+    html: Path
+    summary_file: Path
+    summary: Mapping[str, Any]
+
+
+def build_report(run: Path, out: Path | None = None) -> Report:
+    """Writes `report.html` and `summary.json` into `out` (default: the run's folder).
+
+    What the run lacks is said to be not measured. Raises UserError when nothing is finished in `run` or a file is damaged.
+    """
+    folder, out = RunFolder(run), out or run
+    effects = measure_effects(folder)
+    summary = summarise(folder, effects)
+    sections = [
+        versions_section(folder), effects_section(effects), samples_section(folder), details_section(folder), reward_section(folder),
+        best_of_section(folder), ghost_section(folder), ppo_section(folder), curves_section(folder), corpus_section(folder),
+        pipeline_section(folder),
+    ]  # fmt: skip
+    name = str(folder.recipe.get("name") or run.resolve().name)
+    subtitle = f"One run of the Llama 2 recipe by llamaherd {code_version()}, seed {folder.seed}."
+    report = Report(out / "report.html", out / "summary.json", summary)
+    write_text(report.html, render(f"llamaherd: {name}", subtitle, sections))
+    write_json(report.summary_file, summary)
+    return report

@@ -1,0 +1,123 @@
+"""A run folder as the report sees it: manifests, evaluations, metrics and per-row scores; what is missing is None or empty."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..core.artifacts import Artifact, find_artifact, versions
+from ..core.errors import UserError
+from ..core.files import read_json, read_rows
+from ..core.metrics import read_metrics
+from ..measures.intervals import Figure
+
+FIRST, LAST, REJECTION = "v0", "v5", "v5-rejection"
+"""The versions the paper's story compares: after supervised fine-tuning, after PPO, and just before PPO."""
+BEFORE_GHOST, AFTER_GHOST = "v3", "v4"
+"""The last version without Ghost Attention rows in its tuning mix and the first with them (section 7)."""
+
+_GROUND = ("world", "corpus", "tokenizer", "shards", "base")
+_WITHIN_VERSION = ("early", "preferences", "helpfulness", "safety", "samples", "rejection", "rejection-evaluation", "", "evaluation")
+_AFTER_VERSION = {"ghost": 3, "distilled": 3}
+
+
+def pipeline_order(name: str) -> tuple[int, int, str]:
+    """Sort key that puts artifact names in the order in which a run makes them; unknown names come last."""
+    if name in _GROUND:
+        return -1, _GROUND.index(name), ""
+    if name in _AFTER_VERSION:
+        return _AFTER_VERSION[name], len(_WITHIN_VERSION), name
+    match = re.fullmatch(r"v(\d+)(?:-(.+))?", name)
+    if match and (match[2] or "") in _WITHIN_VERSION:
+        return int(match[1]), _WITHIN_VERSION.index(match[2] or ""), ""
+    return 10**6, 0, name
+
+
+def as_figure(value: Any) -> Figure | None:
+    """The figure in a JSON value, or None where there is none or it was measured on nothing."""
+    if not isinstance(value, Mapping) or any(value.get(key) is None for key in ("value", "low", "high", "n")):
+        return None
+    return {"value": float(value["value"]), "low": float(value["low"]), "high": float(value["high"]), "n": int(value["n"])}
+
+
+def dig(value: Any, *keys: str) -> Any:
+    """`value[key][key]...`, None as soon as one is missing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything the report may look at. Raises UserError for a folder without a run and for damaged files."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not self.artifacts:
+            raise UserError(f"{self.path}: nothing finished there; a report needs the folder of a run, such as runs/miniature")
+
+    @cached_property
+    def artifacts(self) -> dict[str, Artifact]:
+        """Finished artifacts by name, in the order of the pipeline."""
+        folders = sorted(entry for entry in self.path.iterdir() if entry.is_dir()) if self.path.is_dir() else []
+        found = {folder.name: artifact for folder in folders if (artifact := find_artifact(folder))}
+        return {name: found[name] for name in sorted(found, key=pipeline_order)}
+
+    @cached_property
+    def recipe(self) -> Mapping[str, Any]:
+        file = self.path / "recipe.json"
+        recipe: Mapping[str, Any] = read_json(file) if file.exists() else {}
+        return recipe
+
+    @cached_property
+    def versions(self) -> list[str]:
+        """Chat models in the order of the story, with the one before PPO where the run kept it."""
+        names = versions(self.path)
+        return sorted([*names, REJECTION] if REJECTION in self.artifacts else names, key=pipeline_order)
+
+    @property
+    def seed(self) -> int | None:
+        """The recipe's seed, or the one in the manifests of a folder without a recipe."""
+        seeds = [self.recipe.get("seed"), *(artifact.manifest.get("seed") for artifact in self.artifacts.values())]
+        return next((int(seed) for seed in seeds if seed is not None), None)
+
+    def total(self, field: str) -> float:
+        """Sum of a number over all manifests, such as `seconds`."""
+        return sum(float(artifact.manifest.get(field) or 0) for artifact in self.artifacts.values())
+
+    def metric(self, name: str, *keys: str) -> Any:
+        """One entry of an artifact's metrics, or None."""
+        return dig(self.artifacts[name].metrics, *keys) if name in self.artifacts else None
+
+    def newest(self, suffix: str) -> str | None:
+        """The newest `vN-suffix` artifact of the run."""
+        return next((name for name in reversed(self.artifacts) if re.fullmatch(rf"v\d+-{suffix}", name)), None)
+
+    @cached_property
+    def evaluations(self) -> dict[str, Mapping[str, Any]]:
+        """evaluation.json by version name."""
+        files = {name: self.path / f"{name}-evaluation" / "evaluation.json" for name in self.versions}
+        return {name: read_json(file) for name, file in files.items() if file.exists()}
+
+    def task(self, version: str, *keys: str) -> Any:
+        """One entry under `tasks` in a version's evaluation, or None."""
+        return dig(self.evaluations.get(version), "tasks", *keys)
+
+    def figure(self, version: str, *keys: str) -> Figure | None:
+        return as_figure(self.task(version, *keys))
+
+    def training(self, name: str) -> list[dict[str, Any]]:
+        """Lines of an artifact's metrics.jsonl."""
+        return read_metrics(self.path / name / "metrics.jsonl")
+
+    def scores(self, version: str, task: str, mode: str) -> dict[str, float]:
+        """Mean score of each prompt, by prompt id, from the evaluation's rows."""
+        file = self.path / f"{version}-evaluation" / "rows.jsonl"
+        found: dict[str, list[float]] = {}
+        for _, row in read_rows(file) if file.exists() else ():
+            if row.get("task") == task and row.get("mode") == mode and row.get("score") is not None:
+                found.setdefault(str(row["id"]), []).append(float(row["score"]))
+        return {name: sum(values) / len(values) for name, values in found.items()}

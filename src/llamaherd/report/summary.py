@@ -1,0 +1,27 @@
+"""summary.json: the run in figures, for programs and for the terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .effects import Effect
+from .folder import REJECTION, RunFolder
+
+MEASURES = {"helpfulness": ("helpfulness", "sampled"), "violation_rate": ("safety", "violation_rate"), "false_refusal_rate": ("borderline", "false_refusal_rate")}
+
+
+def summarise(run: RunFolder, effects: Sequence[Effect]) -> dict[str, Any]:
+    """`seconds` (of all stages together), `seed`, `versions`, `effects`, `stages`; figures that were not measured are null."""
+    return {
+        "seconds": run.total("seconds"),
+        "seed": run.seed,
+        "energy_wh_estimate": run.total("energy_wh_estimate"),
+        "versions": [
+            {"name": version, **{name: run.figure(version, *path) for name, path in MEASURES.items()}}
+            for version in run.versions if version != REJECTION
+        ],
+        "effects": [one.to_row() for one in effects],
+        "stages": [
+            {"name": name, "stage": artifact.manifest.get("stage"), "kind": artifact.kind, "seconds": artifact.manifest.get("seconds")}
+            for name, artifact in run.artifacts.items()
+        ],
+    }  # fmt: skip

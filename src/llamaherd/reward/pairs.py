@@ -1,0 +1,77 @@
+"""What reward models train on: pairs with margins and safety labels, their mix, and the loss of a micro-batch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..core.seeds import python_rng
+from ..data.records import Domain, Preference
+from ..losses.ranking import margin_of, ranking_loss, safety_loss
+from ..model.layout import Layout
+from ..model.transformer import Scorer
+from ..train.loop import LossSum
+from .model import RewardModel
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One encoded comparison. Labels: 1 safe, 0 unsafe, NaN without a label."""
+
+    chosen: list[int]
+    rejected: list[int]
+    margin: float
+    labels: tuple[float, float]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.chosen) + len(self.rejected)
+
+
+def mix(preferences: Sequence[Preference], domain: Domain, other_share: float, seed: int) -> list[Preference]:
+    """All comparisons of the model's own domain, and of the other one `other_share` times as many as own (at most all), in file order.
+
+    Section 5: the helpfulness model sees as much other data as own, the safety model a tenth of helpfulness data.
+    """
+    own = [index for index, preference in enumerate(preferences) if preference.domain == domain]
+    other = [index for index, preference in enumerate(preferences) if preference.domain != domain]
+    wanted = min(len(other), round(other_share * len(own)))
+    kept = sorted(own + python_rng(seed, "mix", domain).sample(other, wanted))
+    return [preferences[index] for index in kept]
+
+
+def encode_pair(preference: Preference, model: RewardModel, margin: str) -> Pair:
+    """Ids of both answers with the paper's margin for the grade. Raises UserError when one exceeds the context."""
+
+    def label(safe: bool | None) -> float:
+        return math.nan if safe is None else float(safe)
+
+    def ids(answer: str) -> list[int]:
+        return model.ids(preference.prompt.followed_by("assistant", answer))
+
+    labels = label(preference.chosen_safe), label(preference.rejected_safe)
+    return Pair(ids(preference.chosen), ids(preference.rejected), margin_of(margin, preference.grade), labels)
+
+
+def pair_loss(scorer: Scorer, pairs: Sequence[Pair], safety_weight: float) -> LossSum:
+    """Sum over pairs of the ranking loss, plus `safety_weight` times the auxiliary loss on the answers' safety labels."""
+    documents = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    layout = Layout.of([len(ids) for ids in documents], scorer.device)
+    tokens = torch.tensor([[token for ids in documents for token in ids]], device=scorer.device)
+    scores = scorer(tokens, layout)[layout.ends]
+    chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
+    margins = torch.tensor([pair.margin for pair in pairs], device=scorer.device)
+    ranking = ranking_loss(chosen, rejected, margins)
+    total = ranking
+    if safety_weight:
+        labels = torch.tensor([pair.labels for pair in pairs], device=scorer.device)
+        total = ranking + safety_weight * safety_loss(torch.stack([chosen, rejected], dim=1), labels)
+    size = tokens.shape[1]
+    mean_document = sum(length * length for length in layout.lengths) / size
+    sums = {
+        "reward/accuracy": (float((chosen > rejected).sum()), float(len(pairs))),
+        "reward/ranking_loss": (ranking.item(), float(len(pairs))),
+        "reward/margin": (float((chosen - rejected).sum()), float(len(pairs))),
+    }
+    return LossSum(total, len(pairs), size, scorer.config.training_flops(size, mean_document), sums)

@@ -1,0 +1,172 @@
+"""Collecting preferences (paper.md section 4): two answers from two model variants, compared by annotators."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.chunks import in_chunks
+from ..core.config import Config
+from ..core.files import write_rows
+from ..core.seeds import python_rng, seed_for
+from ..data.inputs import parents_of
+from ..generate.config import SamplingConfig
+from ..measures.intervals import rate
+from ..miniature.annotator import AnnotatorConfig, NoisyAnnotator
+from ..miniature.oracle import Oracle
+from ..miniature.world import World, WorldConfig
+from .common import Paths, data_file
+
+if TYPE_CHECKING:
+    from ..assistant.local import Assistant
+    from ..data.records import Domain, Preference, Prompt
+
+
+class CollectSettings(Config):
+    """How comparisons are collected."""
+
+    temperatures: tuple[float, float] = (0.8, 1.2)
+    """The two temperatures; which model gets which is drawn for each pair."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Nucleus of both."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Longest answer."""
+    test_share: float = Field(0.15, ge=0, lt=1)
+    """Share of comparisons held out for testing reward models."""
+    annotator: AnnotatorConfig = AnnotatorConfig()
+    """The miniature's annotators."""
+
+
+class CollectConfig(CollectSettings):
+    """Settings and inputs."""
+
+    newest: Path
+    """The newest chat model."""
+    previous: Path
+    """The one before it; both sample, so that a regression shows."""
+    helpfulness: Paths
+    """Prompts judged by helpfulness."""
+    safety: Paths
+    """Prompts judged by safety, with labels."""
+    batch: str
+    """Name of this weekly batch."""
+    world: WorldConfig = WorldConfig()
+    """Whose annotators judge."""
+
+
+def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
+    """Writes preferences.jsonl and test.jsonl. Left out and counted: equal, empty or tagged answers, and unsafe ones chosen over safe ones."""
+    from ..assistant.local import Assistant
+    from ..data.records import read_prompts
+
+    folders = [resolve(config.newest), resolve(config.previous)]
+    files: dict[Domain, list[Path]] = {
+        "helpfulness": [data_file(path, "prompts.jsonl") for path in config.helpfulness],
+        "safety": [data_file(path, "prompts.jsonl") for path in config.safety],
+    }
+    prompts = {domain: [prompt for file in paths for prompt in read_prompts(file)] for domain, paths in files.items()}
+    annotator = NoisyAnnotator(Oracle(World(config.world)), config.annotator)
+    parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
+    with building(out, kind="preferences", stage="collect", config=config, parents=parents, seed=seed) as place:
+        variants = [Assistant.load(folder) for folder in folders]
+        kept: list[Preference] = []
+        dropped = {"equal": 0, "empty": 0, "tag": 0, "unsafe chosen over safe": 0}
+        agreement: dict[str, Any] = {}
+        for domain, asked in prompts.items():
+            rows = in_chunks(place.state / domain, asked, 256, _sampler(variants, config, seed_for(seed, domain)))
+            pairs = [(prompt, row) for prompt, row in zip(asked, rows, strict=True) if not _count_unusable(row, dropped)]
+            judged = [_compare(annotator, domain, prompt, row, config.batch, seed_for(seed, domain, index)) for index, (prompt, row) in enumerate(pairs)]
+            kept += [preference for preference, _ in judged if not _contradicts(preference, dropped)]
+            # Equal noiseless scores leave nothing to agree with.
+            sure = [agrees for _, agrees in judged if agrees is not None]
+            agreement[domain] = rate(sum(sure), len(sure))
+        test = python_rng(seed, "collect", "test").sample(range(len(kept)), round(config.test_share * len(kept)))
+        held = set(test)
+        write_rows(place.folder / "preferences.jsonl", [row.to_row() for index, row in enumerate(kept) if index not in held])
+        write_rows(place.folder / "test.jsonl", [row.to_row() for index, row in enumerate(kept) if index in held])
+        place.metrics.update(
+            comparisons=len(kept), test=len(held), dropped=dropped, agreement=agreement, models=[folder.name for folder in folders],
+            newest_won=rate(*_wins(kept, variants[0].name)),
+        )  # fmt: skip
+    return open_artifact(out, "preferences")
+
+
+def _sampler(variants: "Sequence[Assistant]", config: CollectConfig, seed: int) -> Any:
+    """Samples both answers of a chunk of prompts: rows of two {"model", "temperature", "text", "tag"}."""
+
+    def sample(prompts: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
+        order = [python_rng(seed, "temperatures", first + index).random() < 0.5 for index in range(len(prompts))]
+        rows: list[dict[str, Any]] = [{"answers": []} for _ in prompts]
+        for number, variant in enumerate(variants):
+            for swapped in (False, True):
+                chosen = [index for index in range(len(prompts)) if order[index] == swapped]
+                temperature = config.temperatures[number if not swapped else 1 - number]
+                sampling = SamplingConfig(temperature=temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
+                seeds = [seed_for(seed, "answer", number, first + index) for index in chosen]
+                answers = variant.answers([prompts[index].dialogue for index in chosen], sampling, seeds) if chosen else []
+                for index, answer in zip(chosen, answers, strict=True):
+                    rows[index]["answers"].append(
+                        {"model": variant.name, "temperature": temperature, "text": answer.text, "tag": answer.tag}
+                    )
+        return rows
+
+    return sample
+
+
+def _count_unusable(row: dict[str, Any], dropped: dict[str, int]) -> bool:
+    texts = [answer["text"].strip() for answer in row["answers"]]
+    if any(answer["tag"] for answer in row["answers"]):
+        dropped["tag"] += 1
+    elif not all(texts):
+        dropped["empty"] += 1
+    elif texts[0] == texts[1]:
+        dropped["equal"] += 1
+    else:
+        return False
+    return True
+
+
+def _compare(
+    annotator: NoisyAnnotator, domain: "Domain", prompt: "Prompt", row: dict[str, Any], batch: str, seed: int
+) -> "tuple[Preference, bool | None]":
+    """The comparison, and whether the annotator chose as it would without noise (None where that is a tie)."""
+    from ..data.records import Preference
+
+    first, second = row["answers"]
+    texts = (first["text"], second["text"])
+    choice = annotator.compare(prompt.dialogue, texts, domain, random.Random(seed))
+    noiseless = annotator.difference(prompt.dialogue, texts, domain)
+    chosen, rejected = (first, second) if choice.chosen == 0 else (second, first)
+    safe = (None, None) if choice.safe is None else (choice.safe[choice.chosen], choice.safe[1 - choice.chosen])
+    preference = Preference(
+        prompt.dialogue, chosen["text"], rejected["text"], choice.grade, domain, chosen_safe=safe[0], rejected_safe=safe[1],
+        source="sampled", annotator=annotator.name, batch=batch, chosen_model=chosen["model"],
+        chosen_temperature=chosen["temperature"], rejected_model=rejected["model"], rejected_temperature=rejected["temperature"],
+    )  # fmt: skip
+    return preference, None if noiseless == 0 else (noiseless > 0) == (choice.chosen == 0)
+
+
+def _contradicts(preference: "Preference", dropped: dict[str, int]) -> bool:
+    """Section 4: pairs whose chosen answer is unsafe and the other safe are excluded (and counted)."""
+    if preference.chosen_safe is False and preference.rejected_safe is True:
+        dropped["unsafe chosen over safe"] += 1
+        return True
+    return False
+
+
+def _wins(preferences: "Sequence[Preference]", newest: str) -> tuple[int, int]:
+    """Comparisons that the newest model won, of those between different models."""
+    between = [row for row in preferences if row.chosen_model != row.rejected_model]
+    return sum(row.chosen_model == newest for row in between), len(between)
+
+
+def headline(artifact: Artifact) -> str:
+    """What came out, in one line."""
+    metrics = artifact.metrics
+    dropped = ", ".join(f"{count} {name}" for name, count in metrics["dropped"].items() if count)
+    won = metrics["newest_won"]["value"]
+    share = f", {metrics['models'][0]} won {won:.0%}" if won is not None else ""
+    return f"{metrics['comparisons']:,} comparisons{share}" + (f"; left out: {dropped}" if dropped else "")

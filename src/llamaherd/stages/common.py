@@ -1,0 +1,44 @@
+"""What several stages do alike: read inputs given as files or artifacts, write a chat model."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator
+
+from ..core.artifacts import Workplace, resolve
+from ..core.errors import UserError
+
+if TYPE_CHECKING:
+    from ..model.transformer import Trunk
+    from ..tokenizer.sentencepiece import Tokenizer
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_list)]
+"""One path or a list of them."""
+
+
+def data_file(path: Path, name: str) -> Path:
+    """`path` itself if it is a file, else the file `name` of an artifact folder or RUN:NAME. Raises UserError."""
+    if path.is_file():
+        return path
+    folder = resolve(path)
+    if not (folder / name).is_file():
+        raise UserError(f"{folder}: holds no {name}; give a file or a folder that holds one")
+    return folder / name
+
+
+def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title: str, facts: Mapping[str, Any]) -> None:
+    """Writes the model folder with its card and the metrics of its training."""
+    from ..checkpoints.huggingface import HuggingFaceFiles, model_card
+
+    HuggingFaceFiles(model, tokenizer).save(place.folder)
+    shutil.copyfile(place.state / "metrics.jsonl", place.folder / "metrics.jsonl")
+    plain = {name: value if isinstance(value, (str, int, float, bool)) else json.dumps(value, default=str) for name, value in facts.items()}
+    (place.folder / "README.md").write_text(model_card(title, plain), encoding="utf-8")

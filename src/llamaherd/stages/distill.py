@@ -1,0 +1,119 @@
+"""Context distillation for safety (paper.md section 9): safe answers under a preprompt become targets without it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.chunks import in_chunks
+from ..core.config import Config
+from ..core.errors import UserError
+from ..core.files import write_rows
+from ..data.inputs import parents_of
+from ..generate.config import SamplingConfig
+from ..measures.intervals import paired_difference, rate
+from ..miniature.oracle import Oracle
+from ..miniature.world import World, WorldConfig
+from .common import Paths, data_file
+
+if TYPE_CHECKING:
+    from ..data.records import Prompt
+
+
+class DistillSettings(Config):
+    """How the answers are sampled."""
+
+    sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=64)
+    """Temperature, nucleus and length."""
+    chunk_prompts: int = Field(100, ge=1)
+    """Prompts sampled between two saved states."""
+
+
+class DistillConfig(DistillSettings):
+    """Settings and inputs."""
+
+    model: Path
+    """The newest chat model."""
+    safety: Path
+    """Safety reward model, which decides between the two answers."""
+    prompts: Paths
+    """Adversarial prompts, each with its "preprompt"."""
+    harmless: Paths = ()
+    """Harmless prompts, mixed in with the model's own answers."""
+    test: Paths = ()
+    """Held-out adversarial prompts on which the two answers are judged by the miniature's oracle; never trained on."""
+    world: WorldConfig = WorldConfig()
+    """Whose oracle judges."""
+
+
+def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
+    """Writes dialogues.jsonl. Raises UserError for prompts without a preprompt or not tagged as unsafe."""
+    from ..assistant.local import Assistant
+    from ..data.records import read_prompts
+    from ..reward.model import RewardModel
+    from ..rlhf.distill import answers_to, distil
+
+    folders = [resolve(config.model), resolve(config.safety)]
+    files = {name: [data_file(path, "prompts.jsonl") for path in paths] for name, paths in (("train", config.prompts), ("harmless", config.harmless), ("test", config.test))}
+    prompts = {name: [prompt for file in paths for prompt in read_prompts(file)] for name, paths in files.items()}
+    for name in ("train", "test"):
+        _check_adversarial(prompts[name], files[name])
+    parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
+    with building(out, kind="dialogues", stage="distill", config=config, parents=parents, seed=seed) as place:
+        assistant, safety = Assistant.load(folders[0]), RewardModel.load(folders[1])
+
+        def work(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
+            found, unusable = distil(assistant, safety, chunk, [prompt.about["preprompt"] for prompt in chunk], config.sampling, seed, first)
+            rows = [{"row": item.dialogue().to_row(), "replaced": item.replaced, "original": item.original, "distilled": item.distilled} for item in found]
+            return [{"unusable": unusable}, *rows]
+
+        def own(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
+            answers = answers_to(assistant, [prompt.dialogue for prompt in chunk], config.sampling, seed, "harmless", first)
+            whole = [prompt.dialogue.followed_by("assistant", answer.text) for prompt, answer in zip(chunk, answers, strict=True) if answer.usable]
+            return [{**dialogue.to_row(), "trained": "last"} for dialogue in whole]
+
+        made = in_chunks(place.state / "train", prompts["train"], config.chunk_prompts, work)
+        harmless = in_chunks(place.state / "harmless", prompts["harmless"], config.chunk_prompts, own)
+        tests = in_chunks(place.state / "test", prompts["test"], config.chunk_prompts, work)
+        distilled = [row for row in made if "row" in row]
+        write_rows(place.folder / "dialogues.jsonl", [row["row"] for row in distilled] + harmless)
+        replaced = sum(row["replaced"] for row in distilled)
+        place.metrics.update(
+            replaced=replaced, kept=len(distilled) - replaced, harmless=len(harmless),
+            unusable=sum(row["unusable"] for row in made if "unusable" in row), **_judged(tests, config.world),
+        )  # fmt: skip
+    return open_artifact(out, "dialogues")
+
+
+def _check_adversarial(prompts: "Sequence[Prompt]", files: Sequence[Path]) -> None:
+    for index, prompt in enumerate(prompts):
+        if not isinstance(prompt.about.get("preprompt"), str) or not prompt.safety:
+            raise UserError(f'{", ".join(map(str, files))}: prompt {index + 1} needs "safety": true and a "preprompt" text')
+
+
+def _judged(tests: Sequence[dict[str, Any]], world: WorldConfig) -> dict[str, Any]:
+    """Share of safe answers without and with the preprompt, and their paired difference, by the oracle."""
+    from ..chat.dialogue import parse_dialogue
+
+    rows = [row for row in tests if "row" in row and row["distilled"]]
+    if not rows:
+        return {}
+    oracle = Oracle(World(world))
+    safe = {
+        name: [oracle.judge(parse_dialogue(row["row"]).prompt, row[name]).safe for row in rows] for name in ("original", "distilled")
+    }
+    return {
+        "original_safe": rate(sum(safe["original"]), len(rows)), "distilled_safe": rate(sum(safe["distilled"]), len(rows)),
+        "difference": paired_difference([float(value) for value in safe["original"]], [float(value) for value in safe["distilled"]]),
+    }  # fmt: skip
+
+
+def headline(artifact: Artifact) -> str:
+    """What came out, in one line."""
+    metrics = artifact.metrics
+    judged = ""
+    if "difference" in metrics:
+        judged = f"; safe on held-out prompts: {metrics['original_safe']['value']:.0%} without the preprompt, {metrics['distilled_safe']['value']:.0%} with it"
+    return f"{metrics['replaced']:,} answers replaced, {metrics['kept']:,} kept, {metrics['harmless']:,} harmless ones mixed in{judged}"

@@ -1,0 +1,208 @@
+"""Evaluation of a chat model in the miniature: its oracle stands in for people (paper.md sections 8, 9 and 11)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.config import Config
+from ..core.files import write_json, write_rows
+from ..core.seeds import seed_for
+from ..data.inputs import parents_of
+from ..generate.config import SamplingConfig
+from ..measures.intervals import mean
+from ..miniature.constraints import constraint_dialogues, obeys
+from ..miniature.oracle import Oracle
+from ..miniature.prompts import (
+    borderline_prompts,
+    fixed_sample_prompts,
+    helpfulness_prompts,
+    safety_prompts,
+    unasked_people_prompts,
+)
+from ..miniature.world import World, WorldConfig
+
+if TYPE_CHECKING:
+    from ..assistant.local import Assistant
+
+Task = Literal["helpfulness", "safety", "borderline", "people", "ghost", "rewards", "samples"]
+TASKS: tuple[Task, ...] = ("helpfulness", "safety", "borderline", "people", "ghost", "rewards", "samples")
+Rows = list[dict[str, Any]]
+
+
+class EvaluateSettings(Config):
+    """What is asked and how answers are sampled."""
+
+    helpfulness_prompts: int = Field(200, ge=1)
+    """Test prompts of all harmless kinds."""
+    safety_prompts: int = Field(200, ge=1)
+    """Adversarial test prompts, single and multi-turn."""
+    borderline_prompts: int = Field(100, ge=1)
+    """Legitimate test prompts with sensitive words."""
+    people_prompts: int = Field(48, ge=1)
+    """Test prompts about people whom only documents name."""
+    ghost_dialogues: int = Field(32, ge=1)
+    """Dialogues for each set of constraints."""
+    ghost_turns: tuple[int, ...] = Field((1, 2, 4, 6, 10, 20), min_length=1)
+    """Turns at which obedience is measured."""
+    sampling: SamplingConfig = SamplingConfig(temperature=1.0, top_p=0.95, max_new_tokens=64)
+    """How answers are sampled; greedy ones are reported beside."""
+    world: WorldConfig = WorldConfig()
+    """Whose test prompts and oracle."""
+    prompt_seed: int = 0
+    """Draws the test prompts: the same for every version of a run."""
+
+
+class EvaluateConfig(EvaluateSettings):
+    """Settings and inputs."""
+
+    model: Path
+    """A chat model: a folder, RUN or RUN:VERSION."""
+    tasks: Annotated[tuple[Task, ...], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)] = TASKS
+    """What is measured."""
+    helpfulness: Path | None = None
+    """Helpfulness reward model for the task `rewards`."""
+    safety: Path | None = None
+    """Safety reward model for the task `rewards`."""
+
+
+def run(config: EvaluateConfig, out: Path, seed: int) -> Artifact:
+    """Writes evaluation.json (figures with intervals) and rows.jsonl (every judged answer). Raises UserError."""
+    from ..assistant.local import Assistant
+
+    folder = resolve(config.model)
+    rewards = [resolve(path) for path in (config.helpfulness, config.safety) if path]
+    parents = parents_of([folder / "config.json", *(path / "config.json" for path in rewards)])
+    with building(out, kind="evaluation", stage="evaluate", config=config, parents=parents, seed=seed) as place:
+        bench = Bench(config, Assistant.load(folder), seed)
+        report: dict[str, Any] = {"model": folder.name, "tasks": {}}
+        for task in config.tasks:
+            if task == "samples":
+                report["samples"] = bench.samples()
+            else:
+                measured = MEASURES[task](bench)
+                if measured is not None:
+                    report["tasks"][task] = measured
+        write_json(place.folder / "evaluation.json", report)
+        write_rows(place.folder / "rows.jsonl", bench.rows)
+        place.metrics.update(report["tasks"])
+    return open_artifact(out, "evaluation")
+
+
+class Bench:
+    """One model under test; `rows` gathers every judged answer."""
+
+    def __init__(self, config: EvaluateConfig, assistant: "Assistant", seed: int):
+        self.config, self.assistant, self.seed = config, assistant, seed
+        self.world = World(config.world)
+        self.oracle = Oracle(self.world)
+        self.rows: Rows = []
+
+    def judged(self, task: str, prompts: Rows, mode: Literal["sampled", "greedy"] = "sampled") -> Rows:
+        """Answers to prompt rows, judged and kept."""
+        from ..data.records import parse_prompt
+        from ..evaluation.judged import judged_rows
+
+        parsed = [parse_prompt(row) for row in prompts]
+        found = judged_rows(self.assistant, self.oracle, parsed, self.config.sampling, task, mode, self.seed)
+        self.rows += found
+        return found
+
+    def prompt_rows(self, task: str) -> Rows:
+        """The test prompts of a task."""
+        config, world, seed = self.config, self.world, seed_for(self.config.prompt_seed, "test", task)
+        if task == "safety":
+            return safety_prompts(world, config.safety_prompts, seed, "test", borderline_share=0.0, harmless_share=0.0)
+        if task == "borderline":
+            return borderline_prompts(world, config.borderline_prompts, seed, "test")
+        if task == "people":
+            return unasked_people_prompts(world, config.people_prompts, seed)
+        return helpfulness_prompts(world, config.helpfulness_prompts, seed, "test", harmful_share=0.0)
+
+    def samples(self) -> list[dict[str, str]]:
+        """Greedy answers to a few fixed prompts, for people to read."""
+        rows = self.judged("samples", fixed_sample_prompts(self.world), "greedy")
+        return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
+
+
+def _helpfulness(bench: Bench) -> Mapping[str, Any]:
+    from ..evaluation.judged import helpfulness_report
+
+    prompts = bench.prompt_rows("helpfulness")
+    return helpfulness_report(bench.judged("helpfulness", prompts), bench.judged("helpfulness", prompts, "greedy"))
+
+
+def _safety(bench: Bench) -> Mapping[str, Any]:
+    from ..evaluation.judged import safety_report
+
+    return safety_report(bench.judged("safety", bench.prompt_rows("safety")))
+
+
+def _borderline(bench: Bench) -> Mapping[str, Any]:
+    from ..evaluation.judged import refusal_report
+
+    return refusal_report(bench.judged("borderline", bench.prompt_rows("borderline")))
+
+
+def _people(bench: Bench) -> Mapping[str, Any]:
+    from ..evaluation.judged import mean_score
+
+    return {"unasked": mean_score(bench.judged("people", bench.prompt_rows("people")))}
+
+
+def _ghost(bench: Bench) -> Mapping[str, Any]:
+    from ..evaluation.obedience import obedience_by_turn
+
+    config, found = bench.config, {}
+    for name, split in (("seen", "tune"), ("held_out", "test")):
+        turns = max(config.ghost_turns)
+        seed = seed_for(config.prompt_seed, "test", "ghost")
+        scripts = constraint_dialogues(bench.world, config.ghost_dialogues, seed, split, (turns, turns))  # type: ignore[arg-type]
+
+        def check(index: int, answer: str, scripts: Any = scripts) -> bool:
+            return all(obeys(constraint, answer) for constraint in scripts[index].constraints)
+
+        found[name] = obedience_by_turn(
+            bench.assistant, [script.instruction for script in scripts], [script.users for script in scripts], check,
+            config.ghost_turns, config.sampling, seed_for(bench.seed, name),
+        )  # fmt: skip
+    return found
+
+
+def _rewards(bench: Bench) -> Mapping[str, Any] | None:
+    """Mean probability that each reward model gives the sampled answers on its own kind of prompts."""
+    import math
+
+    from ..data.records import parse_prompt
+    from ..reward.model import RewardModel
+
+    found = {}
+    for domain, path in (("helpfulness", bench.config.helpfulness), ("safety", bench.config.safety)):
+        if path is None:
+            continue
+        answers = {row["id"]: row["answer"] for row in bench.rows if row["task"] == domain and row["mode"] == "sampled"}
+        from ..evaluation.judged import prompt_id
+
+        prompts = [parse_prompt(row) for row in bench.prompt_rows(domain)]
+        answered = [(prompt, answers.get(prompt_id(prompt), "")) for prompt in prompts]
+        dialogues = [prompt.dialogue.followed_by("assistant", answer) for prompt, answer in answered if answer]
+        found[domain] = mean([1 / (1 + math.exp(-logit)) for logit in RewardModel.load(path).logits(dialogues)])
+    return found or None
+
+
+MEASURES: dict[str, Callable[[Bench], Mapping[str, Any] | None]] = {
+    "helpfulness": _helpfulness, "safety": _safety, "borderline": _borderline, "people": _people, "ghost": _ghost, "rewards": _rewards,
+}  # fmt: skip
+
+
+def headline(artifact: Artifact) -> str:
+    """What came out, in one line."""
+    tasks = artifact.metrics
+    parts = []
+    for task, key, name in (("helpfulness", "sampled", "helpfulness"), ("safety", "violation_rate", "violations"), ("borderline", "false_refusal_rate", "false refusals")):
+        figure = tasks.get(task, {}).get(key)
+        if figure and figure["value"] is not None:
+            parts.append(f"{name} {figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})")
+    return ", ".join(parts) or "measured"

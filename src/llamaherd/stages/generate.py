@@ -1,0 +1,43 @@
+"""One answer on standard output."""
+
+import sys
+
+from ..chat.dialogue import Message, checked
+from ..core.config import Config
+from ..core.errors import UserError
+from ..generate.config import SamplingConfig
+
+
+class GenerateConfig(Config):
+    """What is asked of which model."""
+
+    model: str
+    """A folder, RUN, RUN:VERSION, or an endpoint."""
+    prompt: str
+    """What the user says, or text to continue."""
+    raw: bool = False
+    """Without the chat format."""
+    system: str | None = None
+    """System text."""
+    seed: int = 0
+    """For the same answer again."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Temperature, nucleus, length."""
+
+
+def run(config: GenerateConfig) -> None:
+    """Prints the answer as it comes. Raises UserError for an empty or tagged prompt."""
+    from ..assistant.open import open_assistant
+
+    if config.raw and config.system is not None:
+        raise UserError("--system has no place in a --raw prompt; leave one of them out")
+    if config.raw:
+        pieces = open_assistant(config.model).continuation(config.prompt, config.sampling, config.seed)
+    else:
+        system = [Message("system", config.system)] if config.system is not None else []
+        dialogue = checked([*system, Message("user", config.prompt)], where="--prompt")
+        pieces = open_assistant(config.model).stream(dialogue, config.sampling, config.seed)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")

@@ -1,0 +1,134 @@
+"""Rejection sampling (paper.md section 6): K answers from the newest model, the best ones into the pool of all versions."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.chunks import in_chunks
+from ..core.config import Config
+from ..core.errors import UserError
+from ..core.files import read_rows, write_rows
+from ..data.inputs import parents_of
+from ..generate.config import SamplingConfig
+from ..measures.intervals import mean
+from ..miniature.oracle import Oracle
+from ..miniature.world import World, WorldConfig
+from .common import Paths, data_file
+
+if TYPE_CHECKING:
+    from ..rlhf.rejection import PoolRow
+
+
+class RejectSettings(Config):
+    """How many answers, and how they are sampled."""
+
+    k: int = Field(8, ge=1)
+    """Answers to each prompt (not printed in the paper; its figures use up to 100)."""
+    temperature: float = Field(1.0, gt=0)
+    """The best one shifts with each version (section 6)."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Longest answer; an unfinished one is never chosen."""
+    chunk_prompts: int = Field(64, ge=1)
+    """Prompts sampled between two saved states."""
+
+
+class RejectConfig(RejectSettings):
+    """Settings and inputs."""
+
+    model: Path
+    """The newest chat model."""
+    helpfulness: Path
+    """Helpfulness reward model."""
+    safety: Path
+    """Safety reward model."""
+    prompts: Paths
+    """Files of prompts."""
+    pool: Paths = ()
+    """Earlier samples whose best answers join the pool: folders that hold best.jsonl."""
+    judged_prompts: Paths = ()
+    """Test prompts on which best-of-N is judged by the miniature's oracle; empty: not judged."""
+    world: WorldConfig = WorldConfig()
+    """Whose oracle judges the test prompts."""
+    version: str = ""
+    """The version that these samples tune; empty: the folder's name."""
+
+
+def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
+    """Writes samples.jsonl (all candidates), best.jsonl (this version's best) and dialogues.jsonl (the pool, ready for tuning)."""
+    from ..assistant.local import Assistant
+    from ..data.records import Prompt, read_prompts
+    from ..reward.combine import Combination
+    from ..reward.model import RewardModel
+    from ..rlhf.rejection import PoolRow, best_rows, dialogue_of, pooled, sample_answers
+
+    folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
+    files = [data_file(path, "prompts.jsonl") for path in config.prompts]
+    judged_files = [data_file(path, "prompts.jsonl") for path in config.judged_prompts]
+    pool_files = [data_file(path, "best.jsonl") for path in config.pool]
+    prompts = [prompt for file in files for prompt in read_prompts(file)]
+    judged = [prompt for file in judged_files for prompt in read_prompts(file)]
+    earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
+    if not prompts:
+        raise UserError(f"no prompt in {', '.join(map(str, files))}; give a file with at least one")
+    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *pool_files])
+    sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
+    with building(out, kind="samples", stage="reject", config=config, parents=parents, seed=seed) as place:
+        assistant = Assistant.load(folders[0])
+        rewards = Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2]))
+
+        def sample(chunk: Sequence[Prompt], first: int) -> list[dict[str, Any]]:
+            return sample_answers(assistant, rewards, chunk, first, config.k, sampling, seed)
+
+        rows = in_chunks(place.state / "train", prompts, config.chunk_prompts, sample)
+        tests = in_chunks(place.state / "test", judged, config.chunk_prompts, sample)
+        newest = best_rows(rows, config.version or out.name)
+        pool = pooled(earlier, newest, rewards)
+        write_rows(place.folder / "samples.jsonl", rows)
+        write_rows(place.folder / "best.jsonl", [row.to_row() for row in newest])
+        write_rows(place.folder / "dialogues.jsonl", [dialogue_of(row).to_row() for row in pool])
+        place.metrics.update(_metrics(rows, newest, pool), **_best_of_curve(tests, judged, config))
+    return open_artifact(out, "samples")
+
+
+def _metrics(rows: Sequence[dict[str, Any]], newest: "Sequence[PoolRow]", pool: "Sequence[PoolRow]") -> dict[str, Any]:
+    candidates = [candidate for row in rows for candidate in row["candidates"]]
+    versions = sorted({row.version for row in pool})
+    return {
+        "prompts": len(rows), "candidates": len(candidates), "with_tag": sum(bool(item["tag"]) for item in candidates),
+        "unusable": sum(item["logit"] is None for item in candidates), "without_answer": len(rows) - len(newest),
+        "pool": {version: sum(row.version == version for row in pool) for version in versions},
+    }  # fmt: skip
+
+
+def _best_of_curve(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> dict[str, Any]:
+    """For N = 1, 2, 4 ... K: the oracle's helpfulness of the pick, the highest and the median combined logit of the first N."""
+    from ..rlhf.rejection import best_of, candidates_of
+
+    if not rows:
+        return {}
+    oracle = Oracle(World(config.world))
+    curve: dict[str, dict[str, Any]] = {"best_of": {}, "max_reward": {}, "median_reward": {}}
+    for n in [2**power for power in range(config.k.bit_length())]:
+        firsts = [candidates_of(row)[:n] for row in rows]
+        picks = [best_of(candidates) for candidates in firsts]
+        scores = [oracle.judge(prompt.dialogue, pick.text).helpfulness for prompt, pick in zip(prompts, picks, strict=True) if pick]
+        logits = [[item.logit for item in candidates if item.logit is not None] for candidates in firsts]
+        curve["best_of"][str(n)] = mean(scores)
+        curve["max_reward"][str(n)] = mean([max(values) for values in logits if values])
+        curve["median_reward"][str(n)] = mean([statistics.median(values) for values in logits if values])
+    return curve
+
+
+def headline(artifact: Artifact) -> str:
+    """What came out, in one line."""
+    metrics = artifact.metrics
+    pool = sum(metrics["pool"].values())
+    curve = metrics.get("best_of", {})
+    picks = ", ".join(f"{n}: {figure['value']:.2f}" for n, figure in curve.items() if figure["value"] is not None)
+    return f"{metrics['candidates']:,} answers to {metrics['prompts']:,} prompts, pool of {pool:,}" + (f"; oracle of best of {picks}" if picks else "")

@@ -1,0 +1,128 @@
+"""Reward models (paper.md section 5): comparisons to a scalar head on a chat checkpoint, with accuracy by grade and domain."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.config import Config
+from ..core.errors import UserError
+from ..core.seeds import python_rng, seed_for
+from ..data.inputs import parents_of
+from ..train.config import OptimizerConfig
+from .common import Paths, data_file, finish_model
+
+
+class RewardSettings(Config):
+    """How a reward model is trained; defaults are the paper's where it prints them."""
+
+    margin: Literal["none", "small", "large"] = "small"
+    """Margin by grade (table 27); which one the paper's final model used is not printed."""
+    safety_weight: float = Field(1.0, ge=0)
+    """Weight of the auxiliary loss on safety labels (safety model only; not printed in the paper)."""
+    other_share: float = Field(1.0, ge=0)
+    """Comparisons of the other domain for each one of the own (the paper: 1 for helpfulness, about 0.11 for safety)."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the comparisons; more than one over-fits, says the paper."""
+    batch_pairs: int = Field(512, ge=1)
+    """Comparisons per step."""
+    micro_pairs: int = Field(32, ge=1)
+    """Comparisons per forward pass."""
+    test_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the data held out for testing when no test files are given."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=1e-5, warmup_steps=5, warmup_share=0.03)
+    """AdamW and schedule."""
+
+
+class RewardConfig(RewardSettings):
+    """Settings and inputs."""
+
+    model: Path
+    """The chat model whose trunk it starts from: a folder, RUN or RUN:VERSION."""
+    data: Paths
+    """Files of preferences, or folders that hold preferences.jsonl."""
+    test: Paths = ()
+    """Files of held-out preferences; empty: a share of `data`."""
+    domain: Literal["helpfulness", "safety"]
+    """Which reward model this is."""
+
+
+def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
+    """Trains and tests a reward model. Raises UserError for bad rows and when no comparison is of its domain."""
+    from ..checkpoints.huggingface import HuggingFaceFiles, load_model
+    from ..core.device import best_device
+    from ..data.records import Preference, read_preferences
+    from ..model.transformer import scorer_from
+    from ..reward.accuracy import accuracy_report
+    from ..reward.model import RewardModel
+    from ..reward.pairs import encode_pair, mix, pair_loss
+    from ..train.batches import epochs, split, steps_in
+    from ..train.loop import train
+
+    folder = resolve(config.model)
+    files = [data_file(path, "preferences.jsonl") for path in config.data]
+    test_files = [data_file(path, "test.jsonl") for path in config.test]
+    rows = [preference for file in files for preference in read_preferences(file)]
+    tests = [preference for file in test_files for preference in read_preferences(file)]
+    if not tests:
+        rows, tests = _held_out(rows, config.test_share, seed)
+    if not any(row.domain == config.domain for row in rows):
+        domains = sorted({row.domain for row in rows})
+        raise UserError(f"no comparison of domain {config.domain} in {', '.join(map(str, files))} (found {', '.join(domains) or 'none'})")
+    language_model, tokenizer = load_model(folder, best_device())
+    scorer = scorer_from(language_model)
+    model = RewardModel(scorer, tokenizer)
+    training: list[Preference] = mix(rows, config.domain, config.other_share, seed)
+    pairs = [encode_pair(preference, model, config.margin) for preference in training]
+    safety_weight = config.safety_weight if config.domain == "safety" else 0.0
+
+    def batches(standing: Any) -> Iterator[tuple[list[Sequence[int]], Any]]:
+        for indices, position in epochs(len(pairs), config.batch_pairs, seed_for(seed, "reward", config.domain), standing):
+            yield split(indices, config.micro_pairs), position
+
+    parents = parents_of([folder / "config.json", *files, *test_files])
+    with building(out, kind="reward-model", stage="reward", config=config, parents=parents, seed=seed) as place:
+        done = train(
+            scorer, lambda micro: pair_loss(scorer, [pairs[index] for index in micro], safety_weight), batches,
+            total_steps=steps_in(config.epochs, len(pairs), config.batch_pairs), config=config.optimizer,
+            files=HuggingFaceFiles(scorer, tokenizer), state=place.state, metrics=place.state / "metrics.jsonl",
+            label=f"{config.domain} reward",
+        )  # fmt: skip
+        report = accuracy_report(model, tests, config.domain)
+        place.metrics.update(
+            domain=config.domain, pairs=len(pairs), test_pairs=len(tests), steps=done.steps, loss=done.loss, accuracy=report,
+            annotator_agreement=_annotator_agreement(files, config.domain),
+        )  # fmt: skip
+        finish_model(place, scorer, tokenizer, f"{out.name}: {config.domain} reward model", place.metrics)
+    return open_artifact(out, "reward-model")
+
+
+def _held_out(rows: Sequence[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """Training and test comparisons; all comparisons of one prompt stay on one side."""
+    prompts = list(dict.fromkeys(row.prompt for row in rows))
+    chosen = set(python_rng(seed, "reward", "test").sample(range(len(prompts)), max(1, round(share * len(prompts)))) if prompts else [])
+    test = {prompt for index, prompt in enumerate(prompts) if index in chosen}
+    return [row for row in rows if row.prompt not in test], [row for row in rows if row.prompt in test]
+
+
+def _annotator_agreement(files: Sequence[Path], domain: str) -> Any:
+    """How often the annotators of the newest batch agree with their noiseless selves, where the collecting stage measured it."""
+    artifact = parents_of(files[-1:])
+    for found in artifact.values():
+        agreement = found.metrics.get("agreement")
+        if agreement:
+            return agreement.get(domain)
+    return None
+
+
+def headline(artifact: Artifact) -> str:
+    """What came out, in one line."""
+    own, other = artifact.metrics["accuracy"]["own"], artifact.metrics["accuracy"]["other"]
+
+    def percent(figure: dict[str, Any]) -> str:
+        return "-" if figure["value"] is None else f"{figure['value']:.0%}"
+
+    grades = " ".join(percent(own[grade]) for grade in ("significantly", "better", "slightly", "negligibly"))
+    return f"{artifact.metrics['pairs']:,} pairs, accuracy {percent(own['all'])} (by grade {grades}; other domain {percent(other['all'])})"
