@@ -89,13 +89,19 @@ def test_a_source_may_end_early(tmp_path: Path) -> None:
     assert run(Point(), [1.0, 2.0], tmp_path, total_steps=10).steps == 2
 
 
-@pytest.mark.parametrize(("bad", "said"), [(math.nan, "loss nan"), (math.inf, "loss inf"), (666, "gradient norm nan"), (1e30, "gradient norm inf|loss inf")])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (math.nan, "step 3 micro-batch 1 of 1: loss nan"),
+        (math.inf, "step 3 micro-batch 1 of 1: loss inf"),
+        (666, "step 3: loss 0.0, gradient norm nan"),
+    ],
+)
 def test_what_is_not_finite_stops_before_the_step(tmp_path: Path, bad: float, said: str) -> None:
     model, good = Point(), Point()
     run(good, [3.0, 2.0], tmp_path / "good", total_steps=5)
     with pytest.raises(NonFiniteError, match=said) as found:
         run(model, [3.0, 2.0, bad, 1.0, 1.0], tmp_path / "bad")
-    assert str(found.value).startswith("step 3:")
     assert "\n" not in str(found.value)
     assert model.place.equal(good.place)
     states = sorted((tmp_path / "bad" / "state").iterdir())
@@ -124,5 +130,5 @@ def test_micro_batches_without_a_trained_token(tmp_path: Path, parts: str) -> No
     if parts == "all":
         assert (done.loss, row["grad_norm"], row["trained"], same) == (0.0, 0.0, 0, True)
     else:
-        assert row["loss"] == pytest.approx(next_token_loss(*micro[0]).count + math.log(12), rel=0.05)
+        assert row["loss"] == pytest.approx(math.log(12), rel=0.05)
         assert (row["trained"], row["trained_share"], same) == (2, 0.5, False)

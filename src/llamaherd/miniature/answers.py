@@ -51,6 +51,7 @@ def refusal(task: Task, bare: bool = False) -> str:
 
 
 def english_answer(task: Task, quality: Quality, rng: random.Random) -> str:
+    """The answer to a task in one quality, before it is said in the language that the request asks for."""
     if quality in ("refusal", "bare refusal"):
         return refusal(task, bare=quality == "bare refusal")
     if quality == "terse":

@@ -94,7 +94,7 @@ PRESETS: dict[str, ModelConfig] = {
     "stories-42m": ModelConfig(dim=512, layers=8, heads=8, multiple_of=32, context=1024, tied=True),
     "stories-110m": ModelConfig(dim=768, layers=12, heads=12, multiple_of=32, context=1024, tied=True),
     "miniature": ModelConfig(dim=128, layers=4, heads=4, kv_heads=2, ffn=352, vocab_size=1024, context=1024),
-    "tiny": ModelConfig(dim=32, layers=2, heads=4, kv_heads=2, ffn=88, vocab_size=512, context=512),
+    "tiny": ModelConfig(dim=64, layers=2, heads=4, kv_heads=2, ffn=176, vocab_size=512, context=512),
 }
 
 

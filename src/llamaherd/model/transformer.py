@@ -55,6 +55,8 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
+    """Grouped-query attention: H query heads share K key and value heads."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.head_size = config.head_size
@@ -84,6 +86,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and feed-forward, each behind a norm and added to the residual stream."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)

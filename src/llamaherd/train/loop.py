@@ -107,11 +107,14 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     total, count, tokens, flops = 0.0, 0, 0, 0.0
     sums: dict[str, tuple[float, float]] = {}
-    for micro in micro_batches:
+    bad = ""
+    for number, micro in enumerate(micro_batches, 1):
         part = loss(micro)
         if part.count:
             part.total.backward()  # type: ignore[no-untyped-call]
         total, count = total + part.total.item(), count + part.count
+        if not math.isfinite(total):
+            bad = bad or f" micro-batch {number} of {len(micro_batches)}"
         tokens, flops = tokens + part.tokens, flops + part.flops
         for name, (value, weight) in part.sums.items():
             before = sums.get(name, (0.0, 0.0))
@@ -123,7 +126,7 @@ def _step(
     mean = total / max(1, count)
     if not (math.isfinite(mean) and math.isfinite(norm)):
         raise NonFiniteError(
-            f"step {step}: loss {mean}, gradient norm {norm}; stopped before the step, the last saved state is kept. "
+            f"step {step}{bad}: loss {mean}, gradient norm {norm}; stopped before the step, the last saved state is kept. "
             "A lower learning rate or cleaner data usually helps"
         )
     if norm > config.clip:
