@@ -1,6 +1,7 @@
 """The commands. Each imports what it needs when it is called, so that help and a finished run answer at once."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -172,8 +173,11 @@ def score(reward_model: str, file: Path) -> None:
     file
         Dialogues that end with an assistant, as JSON lines.
     """
+    from .core.device import set_threads
     from .stages.score import run as run_score
 
+    set_threads()
+    _encode_output(encoding="utf-8")
     for line in run_score(reward_model, file):
         print(line)
 
@@ -297,6 +301,8 @@ def _settings_help(tokens: Sequence[str]) -> str:
 def main(tokens: Sequence[str] | None = None) -> None:
     """Runs one command; every user error is one message on standard error and exit code 2, a failing disk or system 1."""
     arguments = list(sys.argv[1:] if tokens is None else tokens)
+    # What a terminal cannot show does not end a run, an answer or a table.
+    _encode_output(errors="backslashreplace")
     try:
         app(arguments, exit_on_error=False, print_error=False)
         if "--help" in arguments and (settings := _settings_help(arguments)):
@@ -313,6 +319,11 @@ def main(tokens: Sequence[str] | None = None) -> None:
         _fail(f"{where}{error.strerror or error}; nothing finished is lost, the same command goes on from here once that is mended", 1)
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on from here", 130)
+
+
+def _encode_output(**how: str) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(**how)
 
 
 def _fail(message: str, code: int) -> None:

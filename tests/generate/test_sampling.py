@@ -30,7 +30,16 @@ def nucleus_of_the_reference(probabilities: list[float], top_p: float) -> dict[i
 
 @pytest.mark.parametrize(
     ("top_p", "kept"),
-    [(0.01, {1}), (0.39, {1}), (0.41, {1, 3}), (0.64, {1, 3}), (0.66, {1, 3, 4}), (0.86, {1, 3, 4, 2}), (0.96, {0, 1, 2, 3, 4}), (1.0, {0, 1, 2, 3, 4})],
+    [
+        (0.01, {1}),
+        (0.39, {1}),
+        (0.41, {1, 3}),
+        (0.64, {1, 3}),
+        (0.66, {1, 3, 4}),
+        (0.86, {1, 3, 4, 2}),
+        (0.96, {0, 1, 2, 3, 4}),
+        (1.0, {0, 1, 2, 3, 4}),
+    ],
 )
 def test_nucleus_on_hand_worked_probabilities(top_p: float, kept: set[int]) -> None:
     assert set(choices(PROBABILITIES, 1.0, top_p, 1000)) == kept

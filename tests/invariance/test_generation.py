@@ -60,6 +60,8 @@ def test_the_global_random_state_is_neither_read_nor_changed(model: Transformer)
 def test_longer_answers_begin_as_shorter_ones(model: Transformer) -> None:
     short = SAMPLING.model_copy(update={"max_new_tokens": 5})
     for one, other in zip(
-        generate(model, prompts(), short, list(range(10)), STOPS), generate(model, prompts(), SAMPLING, list(range(10)), STOPS), strict=True
+        generate(model, prompts(), short, list(range(10)), STOPS),
+        generate(model, prompts(), SAMPLING, list(range(10)), STOPS),
+        strict=True,
     ):
         assert other.ids[: len(one.ids)] == one.ids

@@ -31,8 +31,8 @@ def test_rope_angles() -> None:
 
 
 def test_rotate_turns_pairs_half_a_head_apart() -> None:
-    quarter = torch.tensor([[0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]])[:, None, None, None]  # pair 0 by 90 degrees, pair 1 by none
-    turned = rotate(torch.tensor([1.0, 2.0, 3.0, 4.0])[None, None, None], quarter)
+    cosines, sines = [0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]  # pair 0 by 90 degrees, pair 1 by none
+    turned = rotate(torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]), torch.tensor([cosines, sines])[:, None, None, None])
     assert turned.flatten().tolist() == [-3.0, 2.0, 1.0, 4.0]
 
 
@@ -40,7 +40,8 @@ def test_scores_depend_on_distance_alone() -> None:
     table = rope_table(8, 10000.0, 40, torch.device("cpu"))[:, None, :, None]
     q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0))
     scores = [
-        (rotate(q, table[:, :, i : i + 1]) * rotate(k, table[:, :, j : j + 1])).sum().item() for i, j in [(5, 2), (30, 27), (39, 36)]
+        (rotate(q, table[:, :, i : i + 1]) * rotate(k, table[:, :, j : j + 1])).sum().item()
+        for i, j in [(5, 2), (30, 27), (39, 36)]
     ]
     assert scores == pytest.approx([scores[0]] * 3, abs=1e-5)
     assert rotate(q, table[:, :, :1]).equal(q)

@@ -22,7 +22,7 @@ from llamaherd.train.config import OptimizerConfig
 from llamaherd.train.loop import LossSum, train
 from llamaherd.train.state import save_tensors
 
-STEPS = 60
+STEPS = 80
 
 
 class Plain:

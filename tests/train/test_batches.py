@@ -1,4 +1,4 @@
-from itertools import islice
+from itertools import chain, islice
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_nothing_trained_gives_zero() -> None:
 def test_every_epoch_has_each_index_once(count: int, batch: int, seed: int) -> None:
     per_epoch = -(-count // batch)
     batches = [indices for indices, _ in islice(epochs(count, batch, seed, None), 2 * per_epoch)]
-    first, second = sum(batches[:per_epoch], []), sum(batches[per_epoch:], [])
+    first, second = list(chain(*batches[:per_epoch])), list(chain(*batches[per_epoch:]))
     assert sorted(first) == sorted(second) == list(range(count))
     assert first != second or count < 6
 
@@ -62,7 +62,8 @@ def test_an_epoch_of_nothing_is_a_bug() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "count", "batch", "steps"), [(2, 10, 4, 6), (1, 8, 4, 2), (0.5, 10, 4, 2), (0.1, 100, 10, 1), (0.3, 100, 10, 3), (0.01, 5, 5, 1)]
+    ("share", "count", "batch", "steps"),
+    [(2, 10, 4, 6), (1, 8, 4, 2), (0.5, 10, 4, 2), (0.1, 100, 10, 1), (0.3, 100, 10, 3), (0.01, 5, 5, 1)],
 )
 def test_steps_in_epochs(share: float, count: int, batch: int, steps: int) -> None:
     assert steps_in(share, count, batch) == steps

@@ -19,7 +19,10 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     ends = [(tmp_path / name / "end.safetensors").read_bytes() for name in ("whole", "killed")]
     assert ends[0] == ends[1]
     kept = ("step", "loss", "lr", "grad_norm", "tokens", "trained")
-    whole, killed = ([[row[name] for name in kept] for row in read_metrics(tmp_path / name / "metrics.jsonl")] for name in ("whole", "killed"))
+    whole, killed = (
+        [[row[name] for name in kept] for row in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("whole", "killed")
+    )
     assert whole == killed
     assert [row[0] for row in whole] == list(range(1, len(whole) + 1))
     assert "damaged" not in done.stderr, "a kill never leaves half a state where loading looks"

@@ -70,7 +70,7 @@ def test_what_a_metrics_line_holds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("total_steps", [1, 3])
 def test_no_batch_is_asked_for_beyond_the_last(tmp_path: Path, total_steps: int) -> None:
-    asked = []
+    asked: list[int] = []
 
     def source(standing: Any) -> Iterator[tuple[list[float], int]]:
         while True:

@@ -4,9 +4,9 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,13 @@ def run(tokenizer: Tokenizer) -> Run:
     def once(folder: Path, batches: int | None = None, every_s: float = 0) -> dict[str, Tensor]:
         model = new_model(ModelConfig(dim=16, layers=1, heads=2, kv_heads=1, ffn=24, vocab_size=295, context=32), 0)
 
-        def source(standing: Any) -> Iterator[tuple[list[list[int]], Any]]:
+        def source(standing: Any) -> Iterator[tuple[list[Sequence[int]], Any]]:
             for number, (indices, position) in enumerate(epochs(len(documents), 4, 1, standing)):
                 if number == batches:
                     raise Interrupted
                 yield split(indices, 2), position
 
-        def loss(part: list[int]) -> LossSum:
+        def loss(part: Sequence[int]) -> LossSum:
             return next_token_loss(model, TokenBatch.of([(documents[i], [1] * len(documents[i])) for i in part], model.device))
 
         with nullcontext() if batches is None else pytest.raises(Interrupted):
@@ -132,7 +132,13 @@ FILES = [
 @pytest.mark.parametrize("damage", [damage_flip, damage_cut, Path.unlink], ids=["flipped", "cut", "missing"])
 @pytest.mark.parametrize("file", FILES)
 def test_a_damaged_state_is_named_and_the_one_before_it_taken(
-    run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, damage: Callable[[Path], None]
+    run: Run,
+    whole: dict[str, Tensor],
+    half_way: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    damage: Callable[[Path], None],
 ) -> None:
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     newest = tmp_path / "state" / "step-00000004"
@@ -154,18 +160,18 @@ def test_every_byte_of_the_state_file_counts(half_way: Path, tmp_path: Path) -> 
     newest = tmp_path / "step"
     shutil.copytree(half_way / "state" / "step-00000004", newest)
     saved = (newest / "state.json").read_bytes()
-    expected = _verified(newest)
     for place in range(len(saved)):
         content = bytearray(saved)
         content[place] ^= 1 << place % 7
         (newest / "state.json").write_bytes(content)
-        try:
-            assert _verified(newest) == expected, "only white space may change without being found"
-        except UserError as error:
-            assert "state.json" in str(error)
+        if not chr(saved[place]).isspace():  # between values, another white space means the same
+            with pytest.raises(UserError, match=r"state\.json"):
+                _verified(newest)
 
 
-def test_when_all_states_are_damaged_nothing_starts_over_in_silence(run: Run, half_way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_when_all_states_are_damaged_nothing_starts_over_in_silence(
+    run: Run, half_way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     for state in (tmp_path / "state").iterdir():
         damage_flip(state / "optimizer.safetensors")
@@ -176,7 +182,9 @@ def test_when_all_states_are_damaged_nothing_starts_over_in_silence(run: Run, ha
     assert steps(tmp_path) == [1, 2, 3, 4]
 
 
-def test_a_damaged_state_does_not_push_out_whole_ones(run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path) -> None:
+def test_a_damaged_state_does_not_push_out_whole_ones(
+    run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path
+) -> None:
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     shutil.move(tmp_path / "state" / "step-00000004", tmp_path / "state" / "step-00000005")
     damage_flip(tmp_path / "state" / "step-00000005" / "state.json")
@@ -210,16 +218,34 @@ def disk_with(bytes_per_file: int) -> Iterator[None]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".saving" not in path.parts}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".saving" not in path.parts
+    }
 
 
-def test_a_full_disk_names_the_file_and_leaves_older_states(run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path) -> None:
+def test_a_full_disk_names_the_file_and_leaves_older_states(
+    run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path
+) -> None:
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     before = tree(tmp_path / "state")
-    with disk_with(30_000), pytest.raises(OSError, match=r"model\.safetensors"):  # the weights take more, everything before less
+    with disk_with(30_000), pytest.raises(OSError, match=r"model\.safetensors"):  # the weights take more
         run(tmp_path)
     assert tree(tmp_path / "state") == before
     assert equal(run(tmp_path), whole)
+
+
+def full_after(writes: int) -> Callable[[int], None]:
+    """An `os.fsync` that finds the disk full after so many calls."""
+    durable, calls = os.fsync, count()
+
+    def fsync(handle: int) -> None:
+        if next(calls) >= writes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        durable(handle)
+
+    return fsync
 
 
 def test_a_disk_that_fills_up_at_any_file_leaves_older_states(
@@ -227,19 +253,9 @@ def test_a_disk_that_fills_up_at_any_file_leaves_older_states(
 ) -> None:
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     before = tree(tmp_path / "state")
-    durable, calls = os.fsync, 0
-
-    def full(handle: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > allowed:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        durable(handle)
-
-    for allowed in range(2, 10):  # the first is that of the metrics
-        calls = 0
+    for writes in range(2, 10):  # the first is that of the metrics
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", full)
+            patch.setattr(os, "fsync", full_after(writes))
             with pytest.raises(OSError, match="No space left on device: '.*state/.saving") as found:
                 run(tmp_path)
         assert found.value.filename

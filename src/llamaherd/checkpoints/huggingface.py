@@ -58,18 +58,17 @@ def config_of(model: Trunk) -> dict[str, Any]:
 
 def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
     """The shape in a `config.json`. Raises UserError that names what is not Llama's about it."""
-    rope: Mapping[str, Any] = {}
-    for key in ("rope_scaling", "rope_parameters"):  # the old name and the new one
-        value = raw.get(key) or {}
-        rope = {**rope, **(value if isinstance(value, dict) else {"rope_type": str(value)})}
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    found = [raw[key] for key in ("rope_scaling", "rope_parameters") if raw.get(key)]  # the old name and the new one
+    ropes = [value if isinstance(value, dict) else {"rope_type": value} for value in found]
+    scaled = [value for value in ropes if value.get("rope_type", value.get("type", "default")) != "default"]
+    rope = {key: value for part in ropes for key, value in part.items()}
     partial = rope.get("partial_rotary_factor", raw.get("partial_rotary_factor"))
     differences = {
         f"model_type {raw.get('model_type')!r}, expected 'llama'": raw.get("model_type") != "llama",
         f"hidden_act {raw.get('hidden_act')!r}, expected 'silu'": raw.get("hidden_act", "silu") not in ("silu", "swish"),
         "attention_bias true (Llama has no biases)": bool(raw.get("attention_bias")),
         "mlp_bias true (Llama has no biases)": bool(raw.get("mlp_bias")),
-        f"scaled rotary embedding {rope} (Llama 2 has none)": rope_type != "default",
+        f"scaled rotary embedding {scaled} (Llama 2 has none)": bool(scaled),
         f"partial_rotary_factor {partial} (Llama turns whole heads)": partial not in (None, 1, 1.0),
         f"quantised weights {raw.get('quantization_config')} (expected plain ones)": bool(raw.get("quantization_config")),
     }
@@ -219,13 +218,15 @@ class HuggingFaceFiles:
 
 def verify_folder(model: Trunk, folder: Path) -> None:
     """Reads a written folder back: same shape, same weights to the bit. Raises OSError that names the tensor."""
-    written = parse_config(read_json(folder / "config.json"), str(folder))
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        for name, weight in model.named_parameters():
-            if name == "output.weight" and written.tied:
-                continue
-            if not torch.equal(file.get_tensor(to_hugging_face(name)), weight.detach().cpu()):
-                raise OSError(f"{folder / WEIGHTS}: {name} was not written as it is in memory; the disk may be failing")
+    if read_json(folder / "config.json") != config_of(model):
+        raise OSError(f"{folder / 'config.json'}: was not written as it is in memory; the disk may be failing")
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            for name, weight in model.named_parameters():
+                if not torch.equal(file.get_tensor(to_hugging_face(name)), weight.detach().cpu()):
+                    raise OSError(f"{folder / WEIGHTS}: {name} was not written as it is in memory; the disk may be failing")
+    except SafetensorError as error:
+        raise OSError(f"{folder / WEIGHTS}: cannot be read back after writing: {error}") from None
 
 
 def model_card(title: str, facts: Mapping[str, Any]) -> str:

@@ -159,13 +159,21 @@ def locked(file: Path, what: str) -> Iterator[None]:
 
 
 def _fingerprint(stage: str, config: Config, parents: Mapping[str, Artifact], seed: int) -> dict[str, Any]:
-    # Paths of parents may change (a run folder that was moved); their content may not.
+    # Where the inputs lie may change (a run folder that was moved, or named from elsewhere); their content may not.
     return {
         "stage": stage,
-        "config": dump(config),
+        "config": _with_bare_names(config.model_dump(mode="python")),
         "parents": {name: parent.hash for name, parent in parents.items()},
         "seed": seed,
     }
+
+
+def _with_bare_names(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, dict):
+        return {key: _with_bare_names(item) for key, item in value.items()}
+    return [_with_bare_names(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @contextmanager

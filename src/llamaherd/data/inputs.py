@@ -26,5 +26,5 @@ def parents_of(files: Iterable[Path], **named: Artifact | None) -> dict[str, Art
     for folder in dict.fromkeys(file.parent for file in files):
         artifact = find_artifact(folder)
         if artifact is not None:
-            found[folder.name] = artifact
+            found[folder.name if folder.name not in found else folder.as_posix()] = artifact
     return found

@@ -26,6 +26,11 @@ class Combination:
     def __init__(self, helpfulness: RewardModel, safety: RewardModel, gate: float = GATE):
         self.helpfulness, self.safety, self.gate = helpfulness, safety, gate
 
+    def fits(self, prompt: Prompt, answer: str) -> bool:
+        """Whether prompt and answer fit the context of both models."""
+        dialogue = prompt.dialogue.followed_by("assistant", answer)
+        return self.helpfulness.fits(dialogue) and self.safety.fits(dialogue)
+
     def logits(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
         """The combined logit of each answer to its prompt."""
         dialogues: list[Dialogue] = [

@@ -35,6 +35,10 @@ class RewardModel:
             raise UserError(f"{where}: {len(ids)} tokens, and the reward model's context is {context}; leave out earlier turns")
         return ids
 
+    def fits(self, dialogue: Dialogue) -> bool:
+        """Whether a finished dialogue is no longer than the context."""
+        return len(encode_dialogue(dialogue, self.tokenizer).ids) <= self.scorer.config.context
+
     @torch.inference_mode()
     def logits(self, dialogues: Sequence[Dialogue], batch_tokens: int = 8192) -> list[float]:
         """The score of each dialogue that ends with an assistant, before the sigmoid; the same whatever shares its batch."""

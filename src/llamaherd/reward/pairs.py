@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..chat.dialogue import Dialogue
 from ..core.seeds import python_rng
 from ..data.records import Domain, Preference
 from ..losses.ranking import margin_of, ranking_loss, safety_loss
@@ -24,10 +25,6 @@ class Pair:
     margin: float
     labels: tuple[float, float]
 
-    @property
-    def tokens(self) -> int:
-        return len(self.chosen) + len(self.rejected)
-
 
 def mix(preferences: Sequence[Preference], domain: Domain, other_share: float, seed: int) -> list[Preference]:
     """All comparisons of the model's own domain, and of the other one `other_share` times as many as own (at most all), in file order.
@@ -41,17 +38,25 @@ def mix(preferences: Sequence[Preference], domain: Domain, other_share: float, s
     return [preferences[index] for index in kept]
 
 
+def both_dialogues(preference: Preference) -> tuple[Dialogue, Dialogue]:
+    """The prompt with the chosen and with the rejected answer."""
+    return preference.prompt.followed_by("assistant", preference.chosen), preference.prompt.followed_by("assistant", preference.rejected)
+
+
+def fitting(preferences: Sequence[Preference], model: RewardModel) -> list[Preference]:
+    """Those whose two dialogues fit the model's context; the others are for the caller to count."""
+    return [preference for preference in preferences if all(map(model.fits, both_dialogues(preference)))]
+
+
 def encode_pair(preference: Preference, model: RewardModel, margin: str) -> Pair:
     """Ids of both answers with the paper's margin for the grade. Raises UserError when one exceeds the context."""
 
     def label(safe: bool | None) -> float:
         return math.nan if safe is None else float(safe)
 
-    def ids(answer: str) -> list[int]:
-        return model.ids(preference.prompt.followed_by("assistant", answer))
-
+    chosen, rejected = map(model.ids, both_dialogues(preference))
     labels = label(preference.chosen_safe), label(preference.rejected_safe)
-    return Pair(ids(preference.chosen), ids(preference.rejected), margin_of(margin, preference.grade), labels)
+    return Pair(chosen, rejected, margin_of(margin, preference.grade), labels)
 
 
 def pair_loss(scorer: Scorer, pairs: Sequence[Pair], safety_weight: float) -> LossSum:
@@ -67,11 +72,12 @@ def pair_loss(scorer: Scorer, pairs: Sequence[Pair], safety_weight: float) -> Lo
     if safety_weight:
         labels = torch.tensor([pair.labels for pair in pairs], device=scorer.device)
         total = ranking + safety_weight * safety_loss(torch.stack([chosen, rejected], dim=1), labels)
+    difference = (chosen - rejected).detach()
     size = tokens.shape[1]
     mean_document = sum(length * length for length in layout.lengths) / size
     sums = {
-        "reward/accuracy": (float((chosen > rejected).sum()), float(len(pairs))),
+        "reward/accuracy": (float((difference > 0).sum()), float(len(pairs))),
         "reward/ranking_loss": (ranking.item(), float(len(pairs))),
-        "reward/margin": (float((chosen - rejected).sum()), float(len(pairs))),
+        "reward/margin": (float(difference.sum()), float(len(pairs))),
     }
     return LossSum(total, len(pairs), size, scorer.config.training_flops(size, mean_document), sums)

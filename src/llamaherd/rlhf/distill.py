@@ -9,6 +9,7 @@ from ..core.seeds import seed_for
 from ..data.records import Prompt
 from ..generate.config import SamplingConfig
 from ..reward.model import RewardModel
+from .judging import safety_logits
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,22 @@ def distil(
     seed: int,
     first: int = 0,
 ) -> tuple[list[Distilled], int]:
-    """Distils prompts tagged as unsafe with their preprompts; others must not come here. Also returns how many originals were unusable."""
+    """Distils prompts tagged as unsafe with their preprompts; others must not come here. Also returns how many were left out.
+
+    Left out are prompts whose original answer may not become data (empty, unfinished, with a tag).
+    """
     assert all(prompt.safety for prompt in prompts), "only adversarial prompts get the preprompt"
     plain = answers_to(assistant, [prompt.dialogue for prompt in prompts], sampling, seed, "original", first)
     under = [prompt.dialogue.with_system(text) for prompt, text in zip(prompts, preprompts, strict=True)]
     guided = answers_to(assistant, under, sampling, seed, "distilled", first)
-    rows = [(prompt, old, new) for prompt, old, new in zip(prompts, plain, guided, strict=True) if old.usable]
     # Both answers are judged as answers to the prompt without the preprompt: that is what is trained.
-    old_logits = safety.logits([prompt.dialogue.followed_by("assistant", old.text) for prompt, old, _ in rows])
-    usable = [(prompt, new) for prompt, _, new in rows if new.usable]
-    new_logits = iter(safety.logits([prompt.dialogue.followed_by("assistant", new.text) for prompt, new in usable]))
+    old_logits, new_logits = safety_logits(safety, prompts, plain), safety_logits(safety, prompts, guided)
     found = [
-        Distilled(prompt, old.text, new.text if new.usable else None, logit, next(new_logits) if new.usable else None)
-        for (prompt, old, new), logit in zip(rows, old_logits, strict=True)
+        Distilled(prompt, old.text, None if new_logit is None else new.text, old_logit, new_logit)
+        for prompt, old, new, old_logit, new_logit in zip(prompts, plain, guided, old_logits, new_logits, strict=True)
+        if old_logit is not None
     ]
-    return found, len(prompts) - len(rows)
+    return found, len(prompts) - len(found)
 
 
 def answers_to(

@@ -11,6 +11,7 @@ from ..assistant.local import Assistant
 from ..chat.dialogue import Dialogue, Message, checked
 from ..core.seeds import seed_for
 from ..generate.config import SamplingConfig
+from .judging import why_unusable
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ def reminded(script: Script, answers: Sequence[str]) -> Dialogue:
     return checked(messages)
 
 
+def check_script(script: Script, where: str) -> None:
+    """Raises UserError for a message that no dialogue may hold (empty, with a template tag)."""
+    for user in script.users:
+        checked([Message("system", script.instruction), Message("user", user)], where=where)
+
+
 def training_row(script: Script, answers: Sequence[str]) -> Dialogue:
     """The dialogue as it is trained: the instruction is the system text, and only the last answer carries loss."""
     messages = [Message("system", script.instruction)]
@@ -48,9 +55,13 @@ class GhostRows:
 
 
 def ghost_dialogues(assistant: Assistant, scripts: Sequence[Script], sampling: SamplingConfig, seed: int, first: int = 0) -> GhostRows:
-    """Samples all scripts side by side, one turn at a time. Dropped and counted: empty answers, answers with a tag, full contexts."""
+    """Samples all scripts side by side, one turn at a time.
+
+    Dropped and counted: scripts with an empty answer, an answer with a tag, a full context, an unfinished last answer (it
+    alone is trained on, and would teach to stop in the middle).
+    """
     answers: list[list[str]] = [[] for _ in scripts]
-    dropped = {"empty": 0, "tag": 0, "context": 0}
+    dropped = {"empty": 0, "tag": 0, "unfinished": 0, "context": 0}
     alive = list(range(len(scripts)))
     context = assistant.model.config.context
     for turn in range(max(len(script.users) for script in scripts)):
@@ -65,7 +76,8 @@ def ghost_dialogues(assistant: Assistant, scripts: Sequence[Script], sampling: S
         seeds = [seed_for(seed, "ghost", first + index, turn) for index in asked]
         for index, answer in zip(asked, assistant.answers([dialogues[index] for index in asked], sampling, seeds), strict=True):
             answers[index].append(answer.text)
-            if not answer.usable:
-                dropped["tag" if answer.tag else "empty"] += 1
+            reason = why_unusable(answer)
+            if reason and (reason != "unfinished" or turn == len(scripts[index].users) - 1):
+                dropped[reason] += 1
                 alive.remove(index)
     return GhostRows([training_row(scripts[index], answers[index]) for index in alive], dropped)

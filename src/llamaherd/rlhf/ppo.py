@@ -19,7 +19,8 @@ from ..reward.combine import Combination
 from ..train.batches import TokenBatch, epochs, split
 from ..train.loop import LossSum
 from .config import PpoConfig
-from .rollouts import Experience, Rollout, experience
+from .judging import combined_logits
+from .rollouts import Experience, Rollout, experience, with_lowest
 
 Observe = Callable[[Sequence[Prompt], Sequence[str]], float]
 """A figure that is logged beside the reward and never trained on (the miniature's oracle)."""
@@ -122,10 +123,7 @@ class Ppo:
         self.model.eval()
         seeds = [seed_for(self.seed, *name, index) for index in range(len(prompts))]
         answers = self.assistant.answers([prompt.dialogue for prompt in prompts], self._sampling(), seeds)
-        counts = [answer.usable and answer.completion.finished for answer in answers]
-        judged = [(prompt, answer.text) for prompt, answer, count in zip(prompts, answers, counts, strict=True) if count]
-        logits = iter(self.rewards.logits([prompt for prompt, _ in judged], [text for _, text in judged]))
-        return answers, [next(logits) if count else None for count in counts]
+        return answers, combined_logits(self.rewards, prompts, answers)
 
     def _experience(self, prompts: Sequence[Prompt], iteration: int) -> Experience:
         answers, logits = self._answers(prompts, "ppo", iteration)
@@ -143,10 +141,10 @@ class Ppo:
         if not self.held_out or iteration % self.config.check_every:
             return False
         _, logits = self._answers(self.held_out, "held-out")
-        known = [logit for logit in logits if logit is not None]
-        reward = sum(known) / len(known) if known else -math.inf
-        if standing["best"] is None or reward > standing["best"]:
-            standing |= {"best": reward if math.isfinite(reward) else None, "looks": 0}
+        # Unfinished answers count as in training: else a policy that finishes only its best answers would look better.
+        reward = float(with_lowest(logits).mean()) if any(logit is not None for logit in logits) else None
+        if reward is not None and (standing["best"] is None or reward > standing["best"]):
+            standing |= {"best": reward, "looks": 0}
         else:
             standing |= {"looks": standing["looks"] + 1}
         if standing["looks"] >= self.config.patience:

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..assistant.local import Assistant
-from ..chat.dialogue import Dialogue, parse_dialogue
+from ..chat.dialogue import Dialogue
+from ..core.errors import UserError
 from ..core.seeds import seed_for
 from ..data.records import Prompt, parse_prompt
 from ..generate.config import SamplingConfig
 from ..reward.combine import Combination
+from .judging import combined_logits, why_unusable
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One sampled answer and its combined logit; None where the answer may not become data (empty, cut, or with a tag)."""
+    """One sampled answer and its combined logit; None where the answer may not become data (see rlhf.judging)."""
 
     text: str
     logit: float | None
@@ -30,12 +32,11 @@ def sample_answers(
     repeated = [(index, prompt, draw) for index, prompt in enumerate(prompts) for draw in range(k)]
     seeds = [seed_for(seed, "reject", first + index, draw) for index, _, draw in repeated]
     answers = assistant.answers([prompt.dialogue for _, prompt, _ in repeated], sampling, seeds)
-    usable = [(prompt, answer) for (_, prompt, _), answer in zip(repeated, answers, strict=True) if answer.usable and answer.completion.finished]
-    logits = iter(rewards.logits([prompt for prompt, _ in usable], [answer.text for _, answer in usable]))
+    logits = combined_logits(rewards, [prompt for _, prompt, _ in repeated], answers)
     rows: list[dict[str, Any]] = [{**prompt.to_row(), "model": assistant.name, "candidates": []} for prompt in prompts]
-    for (index, _, _), answer in zip(repeated, answers, strict=True):
-        logit = next(logits) if answer.usable and answer.completion.finished else None
-        rows[index]["candidates"].append({"text": answer.text, "logit": logit, "tag": answer.tag})
+    for (index, _, _), answer, logit in zip(repeated, answers, logits, strict=True):
+        unusable = None if logit is not None else why_unusable(answer) or "too long"
+        rows[index]["candidates"].append({"text": answer.text, "logit": logit, "unusable": unusable})
     return rows
 
 
@@ -62,6 +63,10 @@ class PoolRow:
 
     @classmethod
     def of(cls, row: dict[str, Any], where: str) -> "PoolRow":
+        """From a row of best.jsonl. Raises UserError."""
+        for key in ("answer", "version"):
+            if not isinstance(row.get(key), str):
+                raise UserError(f"{where}: {key!r} is {row.get(key)!r}; expected text, as rejection sampling writes it")
         about = {key: value for key, value in row.items() if key not in ("answer", "version")}
         return cls(parse_prompt(about, where), row["answer"], row["version"])
 
@@ -94,5 +99,4 @@ def pooled(earlier: Sequence[PoolRow], newest: Sequence[PoolRow], rewards: Combi
 
 def dialogue_of(row: PoolRow) -> Dialogue:
     """The tuning example of a pool row: only the sampled answer carries loss, earlier ones were not chosen by anyone."""
-    messages = [*row.prompt.to_row()["messages"], {"role": "assistant", "content": row.answer}]
-    return parse_dialogue({"messages": messages, "trained": "last"}, ends_with="assistant")
+    return Dialogue(row.prompt.dialogue.followed_by("assistant", row.answer).messages, trained="last")

@@ -3,6 +3,7 @@
 B answers; A tokens of all of them end to end, the end-of-sequence included as the last action of a finished answer.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,14 +66,15 @@ def answer_values(critic: Scorer, documents: Sequence[Masked], micro_batch: int)
     return found
 
 
-def whitened_rewards(logits: Sequence[float | None]) -> Tensor:
-    """[B] combined logits with mean 0 and variance 1 over the batch (section 6); None (unfinished, empty, tagged) gets the lowest.
+def with_lowest(logits: Sequence[float | None]) -> Tensor:
+    """[B] combined logits, where None (unfinished, empty, tagged) gets the lowest of the others; zeros where all are None."""
+    lowest = min((logit for logit in logits if logit is not None), default=0.0)
+    return torch.tensor([lowest if logit is None else logit for logit in logits], dtype=torch.float32)
 
-    Raises nothing when no answer of a batch counts: all rewards are then zero and only the KL term acts.
-    """
-    known = [logit for logit in logits if logit is not None]
-    lowest = min(known, default=0.0)
-    return whiten(torch.tensor([lowest if logit is None else logit for logit in logits], dtype=torch.float32))
+
+def whitened_rewards(logits: Sequence[float | None]) -> Tensor:
+    """[B] rewards with mean 0 and variance 1 over the batch (section 6); all 0 where they are equal: then only the KL term acts."""
+    return whiten(with_lowest(logits))
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def experience(
     sampled = torch.tensor([value for answer in answers for value in answer.completion.log_probs])
     k3_rows = [k3(mine, theirs).sum() for mine, theirs in zip(old, reference_log_probs, strict=True)]
     figures = {
-        "ppo/reward": sum(known) / max(1, len(known)),
+        "ppo/reward": sum(known) / len(known) if known else math.nan,
         "ppo/kl_k1": float(torch.stack([row.sum() for row in kl_rows]).mean()),
         "ppo/kl_k3": float(torch.stack(k3_rows).mean()),
         "ppo/answer_tokens": sum(lengths) / len(lengths),

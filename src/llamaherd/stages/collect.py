@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -18,17 +18,20 @@ from ..measures.intervals import rate
 from ..miniature.annotator import AnnotatorConfig, NoisyAnnotator
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, data_file
+from .common import SomePaths, data_file
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
     from ..data.records import Domain, Preference, Prompt
 
 
+Temperature = Annotated[float, Field(ge=0)]
+
+
 class CollectSettings(Config):
     """How comparisons are collected."""
 
-    temperatures: tuple[float, float] = (0.8, 1.2)
+    temperatures: tuple[Temperature, Temperature] = (0.8, 1.2)
     """The two temperatures; which model gets which is drawn for each pair."""
     top_p: float = Field(0.95, gt=0, le=1)
     """Nucleus of both."""
@@ -47,9 +50,9 @@ class CollectConfig(CollectSettings):
     """The newest chat model."""
     previous: Path
     """The one before it; both sample, so that a regression shows."""
-    helpfulness: Paths
+    helpfulness: SomePaths
     """Prompts judged by helpfulness."""
-    safety: Paths
+    safety: SomePaths
     """Prompts judged by safety, with labels."""
     batch: str
     """Name of this weekly batch."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import WrapValidator
 
 from ..core.artifacts import Workplace, resolve
 from ..core.errors import UserError
@@ -16,12 +16,24 @@ if TYPE_CHECKING:
     from ..tokenizer.sentencepiece import Tokenizer
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _as_paths(value: Any, _: Any) -> Any:
+    # Wraps the validator of tuples without using it: in strict JSON mode that one takes nothing that was made here.
+    items = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, (str, Path)) for item in items):
+        raise ValueError(f"given {json.dumps(value, default=str)}, expected a path or a list of paths")
+    return tuple(map(Path, items))
 
 
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_list)]
+def _as_some_paths(value: Any, _: Any) -> Any:
+    if not (paths := _as_paths(value, _)):
+        raise ValueError("expected at least one path")
+    return paths
+
+
+Paths = Annotated[tuple[Path, ...], WrapValidator(_as_paths)]
 """One path or a list of them."""
+SomePaths = Annotated[tuple[Path, ...], WrapValidator(_as_some_paths)]
+"""At least one path."""
 
 
 def data_file(path: Path, name: str) -> Path:

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-from pydantic import Field
-
 from ..core.artifacts import Artifact, building, open_artifact
 from ..core.config import Config
 from ..core.files import naming, write_json
@@ -13,7 +11,7 @@ from ..data.documents import CORPUS_FILE, Tally, read_documents
 from ..data.filters import FilterConfig, filtered, filters_of
 from ..data.inputs import file_hashes, parents_of
 from ..data.statistics import StatisticsConfig, statistics
-from .common import Paths
+from .common import SomePaths
 
 
 class CorpusSettings(Config):
@@ -30,7 +28,7 @@ class CorpusSettings(Config):
 class CorpusConfig(CorpusSettings):
     """Settings and inputs."""
 
-    documents: Paths = Field(min_length=1)
+    documents: SomePaths
     """Files of documents {"text", "source", "url"}: .jsonl, .jsonl.gz, .jsonl.zst or .parquet."""
 
 

@@ -16,7 +16,7 @@ from ..generate.config import SamplingConfig
 from ..measures.intervals import paired_difference, rate
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, data_file
+from .common import Paths, SomePaths, data_file
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -38,7 +38,7 @@ class DistillConfig(DistillSettings):
     """The newest chat model."""
     safety: Path
     """Safety reward model, which decides between the two answers."""
-    prompts: Paths
+    prompts: SomePaths
     """Adversarial prompts, each with its "preprompt"."""
     harmless: Paths = ()
     """Harmless prompts, mixed in with the model's own answers."""

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.config import Config
+from ..core.errors import UserError
 from ..core.files import write_json, write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import parents_of
@@ -32,6 +33,10 @@ TASKS: tuple[Task, ...] = ("helpfulness", "safety", "borderline", "people", "gho
 Rows = list[dict[str, Any]]
 
 
+def _as_tasks(value: Any) -> Any:
+    return tuple(value.split(",")) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 class EvaluateSettings(Config):
     """What is asked and how answers are sampled."""
 
@@ -45,12 +50,10 @@ class EvaluateSettings(Config):
     """Test prompts about people whom only documents name."""
     ghost_dialogues: int = Field(32, ge=1)
     """Dialogues for each set of constraints."""
-    ghost_turns: tuple[int, ...] = Field((1, 2, 4, 6, 10, 20), min_length=1)
+    ghost_turns: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 2, 4, 6, 10, 20), min_length=1)
     """Turns at which obedience is measured."""
     sampling: SamplingConfig = SamplingConfig(temperature=1.0, top_p=0.95, max_new_tokens=64)
     """How answers are sampled; greedy ones are reported beside."""
-    world: WorldConfig = WorldConfig()
-    """Whose test prompts and oracle."""
     prompt_seed: int = 0
     """Draws the test prompts: the same for every version of a run."""
 
@@ -60,25 +63,29 @@ class EvaluateConfig(EvaluateSettings):
 
     model: Path
     """A chat model: a folder, RUN or RUN:VERSION."""
-    tasks: Annotated[tuple[Task, ...], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)] = TASKS
+    tasks: Annotated[tuple[Task, ...], BeforeValidator(_as_tasks), Field(min_length=1)] = TASKS
     """What is measured."""
     helpfulness: Path | None = None
     """Helpfulness reward model for the task `rewards`."""
     safety: Path | None = None
     """Safety reward model for the task `rewards`."""
+    world: WorldConfig = WorldConfig()
+    """Whose test prompts and oracle."""
 
 
 def run(config: EvaluateConfig, out: Path, seed: int) -> Artifact:
     """Writes evaluation.json (figures with intervals) and rows.jsonl (every judged answer). Raises UserError."""
     from ..assistant.local import Assistant
 
+    if "rewards" in config.tasks and config.tasks != TASKS and not (config.helpfulness or config.safety):
+        raise UserError("task rewards: no reward model given; add --helpfulness MODEL, --safety MODEL or both")
     folder = resolve(config.model)
     rewards = [resolve(path) for path in (config.helpfulness, config.safety) if path]
     parents = parents_of([folder / "config.json", *(path / "config.json" for path in rewards)])
     with building(out, kind="evaluation", stage="evaluate", config=config, parents=parents, seed=seed) as place:
         bench = Bench(config, Assistant.load(folder), seed)
         report: dict[str, Any] = {"model": folder.name, "tasks": {}}
-        for task in config.tasks:
+        for task in (task for task in TASKS if task in config.tasks):
             if task == "samples":
                 report["samples"] = bench.samples()
             else:
@@ -110,21 +117,25 @@ class Bench:
         self.rows += found
         return found
 
-    def prompt_rows(self, task: str) -> Rows:
-        """The test prompts of a task."""
-        config, world, seed = self.config, self.world, seed_for(self.config.prompt_seed, "test", task)
-        if task == "safety":
-            return safety_prompts(world, config.safety_prompts, seed, "test", borderline_share=0.0, harmless_share=0.0)
-        if task == "borderline":
-            return borderline_prompts(world, config.borderline_prompts, seed, "test")
-        if task == "people":
-            return unasked_people_prompts(world, config.people_prompts, seed)
-        return helpfulness_prompts(world, config.helpfulness_prompts, seed, "test", harmful_share=0.0)
+    def prompt_rows(self, task: Task) -> Rows:
+        return test_prompts(self.world, self.config, task)
 
     def samples(self) -> list[dict[str, str]]:
         """Greedy answers to a few fixed prompts, for people to read."""
         rows = self.judged("samples", fixed_sample_prompts(self.world), "greedy")
         return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
+
+
+def test_prompts(world: World, config: EvaluateSettings, task: Task) -> Rows:
+    """The test prompts of a task. Raises UserError when the world has too few different ones."""
+    seed = seed_for(config.prompt_seed, "test", task)
+    if task == "safety":
+        return safety_prompts(world, config.safety_prompts, seed, "test", borderline_share=0.0, harmless_share=0.0)
+    if task == "borderline":
+        return borderline_prompts(world, config.borderline_prompts, seed, "test")
+    if task == "people":
+        return unasked_people_prompts(world, config.people_prompts, seed)
+    return helpfulness_prompts(world, config.helpfulness_prompts, seed, "test", harmful_share=0.0)
 
 
 def _helpfulness(bench: Bench) -> Mapping[str, Any]:
@@ -176,17 +187,18 @@ def _rewards(bench: Bench) -> Mapping[str, Any] | None:
     import math
 
     from ..data.records import parse_prompt
+    from ..evaluation.judged import prompt_id
     from ..reward.model import RewardModel
 
     found = {}
-    for domain, path in (("helpfulness", bench.config.helpfulness), ("safety", bench.config.safety)):
+    domains: tuple[tuple[Task, Path | None], ...] = (("helpfulness", bench.config.helpfulness), ("safety", bench.config.safety))
+    for domain, path in domains:
         if path is None:
             continue
-        answers = {row["id"]: row["answer"] for row in bench.rows if row["task"] == domain and row["mode"] == "sampled"}
-        from ..evaluation.judged import prompt_id
-
-        prompts = [parse_prompt(row) for row in bench.prompt_rows(domain)]
-        answered = [(prompt, answers.get(prompt_id(prompt), "")) for prompt in prompts]
+        prompts = bench.prompt_rows(domain)
+        rows = [row for row in bench.rows if row["task"] == domain and row["mode"] == "sampled"] or bench.judged(domain, prompts)
+        answers = {row["id"]: row["answer"] for row in rows}
+        answered = [(prompt, answers.get(prompt_id(prompt), "")) for prompt in map(parse_prompt, prompts)]
         dialogues = [prompt.dialogue.followed_by("assistant", answer) for prompt, answer in answered if answer]
         found[domain] = mean([1 / (1 + math.exp(-logit)) for logit in RewardModel.load(path).logits(dialogues)])
     return found or None

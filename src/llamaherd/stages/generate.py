@@ -5,6 +5,7 @@ import sys
 from ..chat.dialogue import Message, checked
 from ..core.config import Config
 from ..core.errors import UserError
+from ..core.seeds import seed_for
 from ..generate.config import SamplingConfig
 
 
@@ -26,17 +27,21 @@ class GenerateConfig(Config):
 
 
 def run(config: GenerateConfig) -> None:
-    """Prints the answer as it comes. Raises UserError for an empty or tagged prompt."""
+    """Prints the answer as it comes, and nothing else.
+
+    Raises UserError for an empty prompt (unless raw), a template tag in it, one that leaves no room in the context.
+    """
     from ..assistant.open import open_assistant
 
-    if config.raw and config.system is not None:
-        raise UserError("--system has no place in a --raw prompt; leave one of them out")
+    seed = seed_for(config.seed, "generate")
     if config.raw:
-        pieces = open_assistant(config.model).continuation(config.prompt, config.sampling, config.seed)
+        if config.system is not None:
+            raise UserError("--system has no place in a --raw prompt; leave one of them out")
+        pieces = open_assistant(config.model).continuation(config.prompt, config.sampling, seed)
     else:
         system = [Message("system", config.system)] if config.system is not None else []
         dialogue = checked([*system, Message("user", config.prompt)], where="--prompt")
-        pieces = open_assistant(config.model).stream(dialogue, config.sampling, config.seed)
+        pieces = open_assistant(config.model).stream(dialogue, config.sampling, seed)
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()

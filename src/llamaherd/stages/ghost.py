@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..core.files import read_rows, write_rows
 from ..data.inputs import parents_of
 from ..generate.config import SamplingConfig
-from .common import Paths, data_file
+from .common import SomePaths, data_file
 
 
 class GhostSettings(Config):
@@ -30,7 +30,7 @@ class GhostConfig(GhostSettings):
 
     model: Path
     """The newest chat model."""
-    scripts: Paths
+    scripts: SomePaths
     """JSON lines of {"instruction", "users": [...]}."""
 
 

@@ -15,7 +15,7 @@ from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
 from ..rlhf.config import PpoConfig
 from ..train.config import OptimizerConfig
-from .common import Paths, data_file, finish_model
+from .common import Paths, SomePaths, data_file, finish_model
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -41,7 +41,7 @@ class PpoStageConfig(PpoSettings):
     """Helpfulness reward model."""
     safety: Path
     """Safety reward model."""
-    prompts: Paths
+    prompts: SomePaths
     """Files of prompts."""
     held_out: Paths = ()
     """Prompts for early stopping; empty: it looks at the KL budget only."""

@@ -17,7 +17,7 @@ from ..generate.config import SamplingConfig
 from ..measures.intervals import mean
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, data_file
+from .common import Paths, SomePaths, data_file
 
 if TYPE_CHECKING:
     from ..rlhf.rejection import PoolRow
@@ -47,7 +47,7 @@ class RejectConfig(RejectSettings):
     """Helpfulness reward model."""
     safety: Path
     """Safety reward model."""
-    prompts: Paths
+    prompts: SomePaths
     """Files of prompts."""
     pool: Paths = ()
     """Earlier samples whose best answers join the pool: folders that hold best.jsonl."""

@@ -12,7 +12,7 @@ from ..core.errors import UserError
 from ..core.seeds import python_rng, seed_for
 from ..data.inputs import parents_of
 from ..train.config import OptimizerConfig
-from .common import Paths, data_file, finish_model
+from .common import Paths, SomePaths, data_file, finish_model
 
 
 class RewardSettings(Config):
@@ -41,7 +41,7 @@ class RewardConfig(RewardSettings):
 
     model: Path
     """The chat model whose trunk it starts from: a folder, RUN or RUN:VERSION."""
-    data: Paths
+    data: SomePaths
     """Files of preferences, or folders that hold preferences.jsonl."""
     test: Paths = ()
     """Files of held-out preferences; empty: a share of `data`."""

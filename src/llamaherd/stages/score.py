@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..chat.dialogue import parse_dialogue
+from ..core.errors import UserError
 from ..core.files import read_rows
 
 BATCH_LINES = 256
 
 
 def run(reward_model: str, file: Path) -> Iterator[str]:
-    """The file's rows as JSON with "score", the sigmoid, and "logit". Raises UserError before the first line is printed."""
+    """The file's rows as JSON with "score", the sigmoid, and "logit"; they do not depend on each other.
+
+    Raises UserError for a model or a line that cannot be used, before the first row comes.
+    """
     from ..reward.model import RewardModel
 
     rows = list(read_rows(file))
@@ -21,6 +25,14 @@ def run(reward_model: str, file: Path) -> Iterator[str]:
     for (number, _), dialogue in zip(rows, dialogues, strict=True):
         model.ids(dialogue, f"{file} line {number}")
     for start in range(0, len(rows), BATCH_LINES):
-        logits = model.logits(dialogues[start : start + BATCH_LINES])
-        for (_, row), logit in zip(rows[start:], logits):
-            yield json.dumps({**row, "score": 1 / (1 + math.exp(-logit)), "logit": logit}, ensure_ascii=False)
+        batch = rows[start : start + BATCH_LINES]
+        for (number, row), logit in zip(batch, model.logits(dialogues[start : start + BATCH_LINES]), strict=True):
+            if not math.isfinite(logit):
+                raise UserError(f"{file} line {number}: the reward model's logit is {logit}; its weights overflow on this dialogue")
+            yield json.dumps({**row, "score": sigmoid(logit), "logit": logit}, ensure_ascii=False, allow_nan=False)
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), written so that no exponential overflows."""
+    small = math.exp(-abs(logit))
+    return 1 / (1 + small) if logit >= 0 else small / (1 + small)

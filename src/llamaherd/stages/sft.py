@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from ..core.errors import UserError
 from ..core.seeds import python_rng, seed_for
 from ..data.inputs import parents_of
 from ..train.config import OptimizerConfig
-from .common import Paths, data_file, finish_model
+from .common import SomePaths, data_file, finish_model
 
 if TYPE_CHECKING:
     from ..chat.template import Rendered
@@ -39,9 +39,9 @@ class SftConfig(SftSettings):
 
     model: Path
     """The model to tune: a folder, RUN or RUN:VERSION."""
-    data: Paths
+    data: SomePaths
     """Files of dialogues, or folders that hold dialogues.jsonl."""
-    shares: tuple[float, ...] = ()
+    shares: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """How much of each file is taken, in the order of `data` (0.5: half of it, seeded; 2: twice); empty: all of each."""
 
 
@@ -95,8 +95,6 @@ def _rendered(files: Sequence[Path], shares: Sequence[float], tokenizer: "Tokeni
 
     if shares and len(shares) != len(files):
         raise UserError(f"shares has {len(shares)} numbers and data {len(files)} files; give one for each, or none")
-    if any(share < 0 for share in shares):
-        raise UserError(f"shares {list(shares)}: expected numbers of at least 0")
     rendered = []
     for file, share in zip(files, shares or [1.0] * len(files), strict=True):
         once = [encode_dialogue(dialogue, tokenizer) for dialogue in read_dialogues(file)]

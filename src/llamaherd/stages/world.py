@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..core.artifacts import Artifact, building, open_artifact
 from ..core.config import Config
@@ -57,6 +57,13 @@ class WorldStageConfig(Config):
     distilled_tests: int = Field(200, ge=1)
     """Held-out adversarial prompts on which distillation is judged."""
 
+    @field_validator("ghost_turns")
+    @classmethod
+    def _in_order(cls, turns: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= turns[0] <= turns[1]:
+            raise ValueError(f"given {list(turns)}, expected the least and the most turns, such as [3, 12]")
+        return turns
+
 
 def run(config: WorldStageConfig, out: Path, seed: int) -> Artifact:
     """Writes everything that the recipe reads. Raises UserError when the world has too few different prompts."""
@@ -65,14 +72,14 @@ def run(config: WorldStageConfig, out: Path, seed: int) -> Artifact:
         counts = {"documents.jsonl": write_rows(place.folder / "documents.jsonl", documents(world, config.documents, seed_for(seed, "documents")))}
         write_text(place.folder / "blocked-hosts.txt", "".join(f"{host}\n" for host in BLOCKED_HOSTS))
         supervised = demonstrations(world, config.dialogues, seed_for(seed, "demonstrations"), config.demonstrations)
-        for name, rows in {"demonstrations.jsonl": supervised, **_prompt_files(world, config, seed)}.items():
+        for name, rows in {"demonstrations.jsonl": supervised, **prompt_files(world, config, seed)}.items():
             counts[name] = write_rows(place.folder / name, rows)
         place.metrics.update(counts=counts)
     return open_artifact(out, "corpus")
 
 
-def _prompt_files(world: World, config: WorldStageConfig, seed: int) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """Rows of every prompt file, by name."""
+def prompt_files(world: World, config: WorldStageConfig, seed: int) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """Rows of every prompt file, by name. Raises UserError when the world has too few different prompts."""
 
     def mixed(name: str, count: int, split: Split) -> list[dict[str, Any]]:
         safety = round(config.safety_share * count)
