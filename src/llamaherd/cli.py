@@ -6,61 +6,69 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from cyclopts import App, CycloptsError, Parameter
 
 from .core.errors import UserError
 
+_PLAIN: dict[str, Any] = {"help_format": "plaintext", "result_action": "return_value"}
 app = App(
-    name="llamaherd",
-    help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.",
-    help_format="plaintext",
-    result_action="return_value",
+    name="llamaherd", help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.", **_PLAIN
 )
-data = App(name="data", help="Documents, shards and a look at what is trained.", help_format="plaintext", result_action="return_value")
-tokenizer = App(name="tokenizer", help="The vocabulary.", help_format="plaintext", result_action="return_value")
+data = App(name="data", help="Documents, shards and a look at what is trained.", **_PLAIN)
+tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
 app.command(data)
 app.command(tokenizer)
 
 Settings = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 """`--a.b=value` tokens that no parameter takes: overrides of settings."""
 
+
+class Stage(NamedTuple):
+    """A command that builds one artifact."""
+
+    module: str
+    settings: str
+    about: str
+    trains: bool = True
+    """Whether it runs a model, and so fixes torch's threads first."""
+
+
 STAGES = {
-    "pretrain": ("pretrain", "PretrainConfig"),
-    "sft": ("sft", "SftConfig"),
-    "reward": ("reward", "RewardConfig"),
-    "reject": ("reject", "RejectConfig"),
-    "ppo": ("ppo", "PpoStageConfig"),
-    "ghost": ("ghost", "GhostConfig"),
-    "distill": ("distill", "DistillConfig"),
-    "data build": ("corpus", "CorpusConfig"),
-    "data shards": ("shards", "ShardsConfig"),
-    "tokenizer train": ("tokenizer", "TokenizerStageConfig"),
+    "pretrain": Stage("pretrain", "PretrainConfig", "Train a base model: --shards DIR --out DIR."),
+    "sft": Stage("sft", "SftConfig", "Tune a model on dialogues: --model MODEL --data FILE --out DIR."),
+    "reward": Stage(
+        "reward", "RewardConfig", "Train a reward model on preferences: --model MODEL --data FILE --domain helpfulness|safety --out DIR."
+    ),
+    "reject": Stage("reject", "RejectConfig", "Sample K answers to each prompt and keep the best in the pool: --config FILE --out DIR."),
+    "ppo": Stage("ppo", "PpoStageConfig", "Tune a chat model by PPO on two reward models: --config FILE --out DIR."),
+    "ghost": Stage("ghost", "GhostConfig", "Make Ghost Attention dialogues: --config FILE --out DIR."),
+    "distill": Stage("distill", "DistillConfig", "Make safety dialogues by context distillation: --config FILE --out DIR."),
+    "data build": Stage("corpus", "CorpusConfig", "Clean and deduplicate documents into a corpus: --documents FILE --out DIR.", False),
+    "data shards": Stage("shards", "ShardsConfig", "Encode a corpus into token shards: --corpus DIR --tokenizer DIR --out DIR.", False),
+    "tokenizer train": Stage(
+        "tokenizer", "TokenizerStageConfig", "Train a vocabulary on a corpus and dialogues: --corpus DIR --out DIR.", False
+    ),
 }
-"""Commands that build one artifact: their stage module and its settings."""
 
 
-def _stage(command: str) -> tuple[Any, Any]:
-    name, settings = STAGES[command]
-    module = importlib.import_module(f".stages.{name}", __package__)
-    return module, getattr(module, settings)
+def _of_stage(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f".stages.{module}", __package__), name)
 
 
-def _stage_command(command: str) -> Any:
+def _stage_command(stage: Stage) -> Any:
     def run_stage(*settings: Settings, out: Path, config: Path | None = None, seed: int = 0) -> None:
         from .core.config import load
+        from .core.device import set_threads
 
-        module, settings_class = _stage(command)
-        checked = load(settings_class, config, settings)
-        if module.__name__.rpartition(".")[2] in ("pretrain", "sft", "reward", "reject", "ppo", "ghost", "distill"):
-            from .core.device import set_threads
-
+        checked = load(_of_stage(stage.module, stage.settings), config, settings)
+        if stage.trains:
             set_threads()
-        artifact = module.run(checked, out, seed)
-        print(f"{out}: {module.headline(artifact)}")
+        artifact = _of_stage(stage.module, "run")(checked, out, seed)
+        print(f"{out}: {_of_stage(stage.module, 'headline')(artifact)}")
 
-    run_stage.__doc__ = f"""{_about(command)}
+    run_stage.__doc__ = f"""{stage.about}
 
     Parameters
     ----------
@@ -74,31 +82,13 @@ def _stage_command(command: str) -> Any:
     return run_stage
 
 
-_ABOUT = {
-    "pretrain": "Train a base model on token shards.",
-    "sft": "Tune a model on dialogues: --model MODEL --data FILE --out DIR.",
-    "reward": "Train a reward model on preferences: --model MODEL --data FILE --domain helpfulness|safety --out DIR.",
-    "reject": "Sample K answers to each prompt and keep the best in the pool.",
-    "ppo": "Tune a chat model by PPO on two reward models.",
-    "ghost": "Make Ghost Attention dialogues.",
-    "distill": "Make safety dialogues by context distillation.",
-    "data build": "Clean and deduplicate documents into a corpus: --documents FILE --out DIR.",
-    "data shards": "Encode a corpus into token shards: --corpus DIR --tokenizer DIR --out DIR.",
-    "tokenizer train": "Train a vocabulary on a corpus and dialogues: --corpus DIR --out DIR.",
-}
-
-
-def _about(command: str) -> str:
-    return _ABOUT[command]
-
-
-for _command in STAGES:
+for _command, _stage in STAGES.items():
     _group, _, _verb = _command.rpartition(" ")
-    {"": app, "data": data, "tokenizer": tokenizer}[_group].command(_stage_command(_command), name=_verb)
+    {"": app, "data": data, "tokenizer": tokenizer}[_group].command(_stage_command(_stage), name=_verb)
 
 
 @app.command
-def run(recipe: str = "miniature", *settings: Settings, out: Path | None = None) -> None:
+def run(recipe: Annotated[str, Parameter(allow_leading_hyphen=True)] = "miniature", *settings: Settings, out: Path | None = None) -> None:
     """Run a recipe from documents to the last version and its report, or go on where it was.
 
     Parameters
@@ -113,20 +103,17 @@ def run(recipe: str = "miniature", *settings: Settings, out: Path | None = None)
 
     if recipe.startswith("--"):
         recipe, settings = "miniature", (recipe, *settings)
-    config = load_recipe(recipe, list(settings))
-    run_recipe(config, out or Path("runs") / Path(recipe).stem, lambda line: print(line, flush=True))
+    run_recipe(load_recipe(recipe, settings), out or Path("runs") / Path(recipe).stem, lambda line: print(line, flush=True))
 
 
 @data.command
-def stats(*files: Path, toxicity: Path | None = None) -> None:
+def stats(*files: Path) -> None:
     """Count documents, sources, languages and pronouns of document files, as JSON.
 
     Parameters
     ----------
     files
         Files of documents, or folders of corpora.
-    toxicity
-        A safety reward model whose low scores count as toxic.
     """
     import json
 
@@ -136,8 +123,6 @@ def stats(*files: Path, toxicity: Path | None = None) -> None:
 
     if not files:
         raise UserError("no file given; data stats takes files of documents or folders of corpora")
-    if toxicity is not None:
-        raise UserError("--toxicity is not available")
     documents = read_documents([data_file(file, CORPUS_FILE) for file in files])
     print(json.dumps(statistics(documents, StatisticsConfig(), 0), indent=2, ensure_ascii=False))
 
@@ -201,13 +186,13 @@ def evaluate(model: str, *settings: Settings, tasks: str | None = None, out: Pat
     """
     import tempfile
 
-    from .core.config import load
+    from .core.config import build, merged, parse_overrides, read_yaml
     from .core.device import set_threads
     from .stages.evaluate import EvaluateConfig
     from .stages.evaluate import run as run_evaluate
 
-    overrides = [f"--model={model}", *([f"--tasks={tasks}"] if tasks else []), *settings]
-    checked = load(EvaluateConfig, config, overrides)
+    given = parse_overrides(settings) | {"model": model} | ({} if tasks is None else {"tasks": tasks})
+    checked = build(EvaluateConfig, merged(read_yaml(config) if config else {}, given))
     set_threads()
     with tempfile.TemporaryDirectory() as beside:
         artifact = run_evaluate(checked, out or Path(beside) / "evaluation", seed)
@@ -285,17 +270,22 @@ def _built(settings: Any, **values: Any) -> Any:
 
 
 def _settings_help(tokens: Sequence[str]) -> str:
-    """The settings of the stage that `... --help` asks about, as text."""
-    words = [token for token in tokens if not token.startswith("-")]
-    for length in (2, 1):
-        command = " ".join(words[:length])
-        if command in STAGES:
-            from .core.config import describe
+    """The settings of the command that `... --help` asks about, as text; empty for a command without any."""
+    from .core.config import describe
 
-            rows = describe(_stage(command)[1])
-            width = min(46, max(len(name) for name, _, _ in rows))
-            return "Settings (in --config, or here):\n" + "\n".join(f"  {name:{width}}  {about} [{default}]" for name, default, about in rows)
-    return ""
+    words = [token for token in tokens if not token.startswith("-")]
+    command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in (*STAGES, "run", "evaluate")), None)
+    if command is None:
+        return ""
+    if command == "run":
+        from .recipe.config import RecipeConfig, load_recipe
+
+        rows = describe(RecipeConfig, defaults=load_recipe(words[1] if len(words) > 1 else "miniature"))
+    else:
+        stage = STAGES.get(command)
+        rows = describe(_of_stage(stage.module, stage.settings) if stage else _of_stage("evaluate", "EvaluateConfig"))
+    width = min(46, max(len(name) for name, _, _ in rows))
+    return "Settings (in --config, or here):\n" + "\n".join(f"  {name:{width}}  {about} [{default}]" for name, default, about in rows)
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -305,7 +295,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
     _encode_output(errors="backslashreplace")
     try:
         app(arguments, exit_on_error=False, print_error=False)
-        if "--help" in arguments and (settings := _settings_help(arguments)):
+        if {"--help", "-h"} & set(arguments) and (settings := _settings_help(arguments)):
             print(settings)
     except CycloptsError as error:
         _fail(str(error).replace("\n", " "), 2)
@@ -318,10 +308,10 @@ def main(tokens: Sequence[str] | None = None) -> None:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; nothing finished is lost, the same command goes on from here once that is mended", 1)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on from here", 130)
+        _fail("stopped; given again, a command with --out goes on from here", 130)
 
 
-def _encode_output(**how: str) -> None:
+def _encode_output(**how: Any) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(**how)
 

@@ -108,12 +108,20 @@ def test_what_we_save_transformers_loads(config: ModelConfig, tokenizer: Tokeniz
 def test_what_transformers_saves_we_load(config: ModelConfig, shard: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            hidden_size=config.dim, num_hidden_layers=config.layers, num_attention_heads=config.heads, num_key_value_heads=config.kv,
-            head_dim=config.head_size, intermediate_size=config.ffn_width, vocab_size=config.vocab_size, rms_norm_eps=config.norm_eps,
-            max_position_embeddings=config.context, tie_word_embeddings=config.tied,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}, initializer_range=0.2,
+            hidden_size=config.dim,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.kv,
+            head_dim=config.head_size,
+            intermediate_size=config.ffn_width,
+            vocab_size=config.vocab_size,
+            rms_norm_eps=config.norm_eps,
+            max_position_embeddings=config.context,
+            tie_word_embeddings=config.tied,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            initializer_range=0.2,
         )
-    ).eval()  # fmt: skip
+    ).eval()
     theirs.save_pretrained(tmp_path, max_shard_size="20KB" if shard == "sharded" else "1GB")
     tokenizer.save(tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1 or shard == "sharded"
@@ -170,13 +178,16 @@ def test_a_scorer_is_no_language_model_and_the_other_way_round(folder: Path, tok
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "scaled rotary embedding"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scaled rotary embedding"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0}}, "scaled rotary embedding"),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
+        (
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor 0.5",
+        ),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu', expected 'silu'"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised weights"),
         ({"hidden_size": "absent"}, "hidden_size"),
         ({"intermediate_size": None}, "intermediate_size"),
     ],
-)  # fmt: skip
+)
 def test_another_architecture_is_refused_by_its_difference(folder: Path, values: dict[str, Any], said: str) -> None:
     change(folder, **values)
     assert said in refused(folder)
@@ -237,17 +248,32 @@ def test_pickles_are_never_read(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"), "lacks model.layers.1.mlp.up_proj.weight (1 missing, 0 unexpected"),
+        (
+            lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"),
+            "lacks model.layers.1.mlp.up_proj.weight (1 missing, 0 unexpected",
+        ),
         (lambda tensors: tensors.update(extra=torch.ones(1)), "holds extra, which the model in config.json does not have"),
         (lambda tensors: tensors.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(32)}), "q_proj.bias"),
-        (lambda tensors: tensors.update({"model.norm.weight": torch.ones(31)}), "model.norm.weight has shape [31]; config.json says [32]"),
+        (
+            lambda tensors: tensors.update({"model.norm.weight": torch.ones(31)}),
+            "model.norm.weight has shape [31]; config.json says [32]",
+        ),
         (lambda tensors: tensors["lm_head.weight"][7].fill_(torch.nan), "lm_head.weight holds values that are not finite"),
-        (lambda tensors: tensors["model.norm.weight"][0].fill_(-torch.inf), "model.norm.weight holds values that are not finite"),
-        (lambda tensors: tensors.update({"model.norm.weight": torch.ones(32, dtype=torch.int8)}), "model.norm.weight is of type int8"),
-        (lambda tensors: tensors.update({"model.norm.weight": torch.ones(32).to(torch.float8_e4m3fn)}), "is of type float8_e4m3fn"),
+        (
+            lambda tensors: tensors["model.norm.weight"][0].fill_(-torch.inf),
+            "model.norm.weight holds values that are not finite",
+        ),
+        (
+            lambda tensors: tensors.update({"model.norm.weight": torch.ones(32, dtype=torch.int8)}),
+            "model.norm.weight is of type int8",
+        ),
+        (
+            lambda tensors: tensors.update({"model.norm.weight": torch.ones(32).to(torch.float8_e4m3fn)}),
+            "is of type float8_e4m3fn",
+        ),
     ],
     ids=["missing", "unexpected", "bias", "shape", "nan", "inf", "int8", "float8"],
-)  # fmt: skip
+)
 def test_weights_that_are_not_the_models(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object], said: str) -> None:
     change_weights(folder, edit)
     assert said in refused(folder)

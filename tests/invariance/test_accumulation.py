@@ -63,8 +63,13 @@ def test_the_mean_is_that_over_all_trained_tokens(model: Transformer) -> None:
     sums = [next_token_loss(model, TokenBatch.of([row], model.device)) for row in rows]
     expected = sum(part.total.item() for part in sums) / sum(part.count for part in sums)
     values = _step(
-        model, lambda micro: next_token_loss(model, TokenBatch.of(micro, model.device)), [rows[:3], rows[3:]], adamw(model, CONFIG),
-        CONFIG, CONFIG.lr, 1,
-    )  # fmt: skip
+        model,
+        lambda micro: next_token_loss(model, TokenBatch.of(micro, model.device)),
+        [rows[:3], rows[3:]],
+        adamw(model, CONFIG),
+        CONFIG,
+        CONFIG.lr,
+        1,
+    )
     assert values["loss"] == pytest.approx(expected, rel=1e-5)
     assert values["trained"] == sum(sum(mask[1:]) for _, mask in rows)

@@ -61,9 +61,16 @@ def run(tokenizer: Tokenizer) -> Run:
 
         with nullcontext() if batches is None else pytest.raises(Interrupted):
             train(
-                model, loss, source, total_steps=STEPS, config=OptimizerConfig(lr=0.01, warmup_steps=2, checkpoint_every_s=every_s),
-                files=HuggingFaceFiles(model, tokenizer), state=folder / "state", metrics=folder / "metrics.jsonl", label="test",
-            )  # fmt: skip
+                model,
+                loss,
+                source,
+                total_steps=STEPS,
+                config=OptimizerConfig(lr=0.01, warmup_steps=2, checkpoint_every_s=every_s),
+                files=HuggingFaceFiles(model, tokenizer),
+                state=folder / "state",
+                metrics=folder / "metrics.jsonl",
+                label="test",
+            )
         return dict(model.state_dict())
 
     return once
@@ -123,10 +130,17 @@ def damage_cut(path: Path) -> None:
 
 
 FILES = [
-    "state.json", "optimizer.safetensors", "model/model.safetensors", "model/config.json", "model/generation_config.json",
-    "model/tokenizer.model", "model/tokenizer.json", "model/tokenizer_config.json", "model/special_tokens_map.json",
+    "state.json",
+    "optimizer.safetensors",
+    "model/model.safetensors",
+    "model/config.json",
+    "model/generation_config.json",
+    "model/tokenizer.model",
+    "model/tokenizer.json",
+    "model/tokenizer_config.json",
+    "model/special_tokens_map.json",
     "model/chat_template.jinja",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("damage", [damage_flip, damage_cut, Path.unlink], ids=["flipped", "cut", "missing"])

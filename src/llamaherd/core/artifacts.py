@@ -64,6 +64,11 @@ class Workplace:
     state: Path
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def log(self) -> Path:
+        """Where training writes its metrics; it survives a kill too, yet without any state there is nothing to go on from."""
+        return self.state.with_name("metrics.jsonl")
+
 
 def code_version() -> str:
     """Version of the installed package."""
@@ -183,8 +188,8 @@ def building(
     """Builds one artifact at `out`, a new folder whose parents are made as needed.
 
     Raises UserError when `out` exists, is being built, was begun with other settings, or when its partial folder is
-    removed meanwhile; OSError that names the file when the disk is full or the folder read-only. What was written
-    stays in the partial folder, and building the same thing again goes on from there.
+    removed meanwhile; OSError that names the file when the disk is full or the folder read-only. A state that was saved
+    stays in the partial folder, and building the same thing again goes on from there; without any, nothing stays.
     """
     partial = out.with_name(out.name + ".partial")
     _refuse_existing(out)
@@ -201,7 +206,10 @@ def building(
             # The time spent is the least of what may get lost: on a full disk the first error is the one to show.
             with contextlib.suppress(OSError):
                 if _mark(partial) == begun:
-                    write_json(seconds_file, seconds_before + time.perf_counter() - started)
+                    if any(place.state.iterdir()):
+                        write_json(seconds_file, seconds_before + time.perf_counter() - started)
+                    else:
+                        shutil.rmtree(partial, ignore_errors=True)
             raise
         seconds = seconds_before + time.perf_counter() - started
         if _mark(partial) != begun or not place.folder.is_dir():
@@ -210,7 +218,7 @@ def building(
         for name in files:
             fsync_file(place.folder / name)
         manifest = {
-            "kind": kind, "stage": stage, "config": fingerprint["config"], "seed": seed,
+            "kind": kind, "stage": stage, "config": dump(config), "seed": seed,
             "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
             "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
             "device": _device_name(), "energy_wh_estimate": seconds * WATTS_PER_CPU_CORE * (os.cpu_count() or 1) / 3600,
@@ -240,10 +248,11 @@ def _mark(partial: Path) -> tuple[int, int] | None:
 def _begin(partial: Path, fingerprint: Mapping[str, Any]) -> tuple[tuple[int, int] | None, Workplace]:
     """Notes what is being built, empties the place for its files and keeps the state of an earlier start."""
     begun = partial / "begun.json"
-    if begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
+    place = Workplace(partial / "artifact", partial / "state")
+    saved = place.state.is_dir() and any(place.state.iterdir())
+    if saved and begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
         raise UserError(f"{partial} holds an unfinished build with other settings or inputs; remove it, or choose another --out")
     write_json(begun, fingerprint)
-    place = Workplace(partial / "artifact", partial / "state")
     if place.folder.exists():
         shutil.rmtree(place.folder)
     place.folder.mkdir()

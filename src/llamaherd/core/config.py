@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -93,6 +93,8 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
         key = key.replace("-", "_")
         if not all(key.split(".")):
             raise UserError(f"{token!r}: the name before '=' is incomplete; settings are given as --a.b=value")
+        if key in found:
+            raise UserError(f"--{key} is given twice; a setting that takes several values is given as --{key}=[a,b]")
         found[key] = _value(value)
     return found
 
@@ -201,6 +203,8 @@ def dump(config: Config) -> dict[str, Any]:
 
 def _type_name(annotation: Any) -> str:
     origin = get_origin(annotation)
+    if origin is Annotated:
+        return _type_name(get_args(annotation)[0])
     if origin is Literal:
         return "|".join(map(str, get_args(annotation)))
     if origin is not None and (origin is Union or origin.__name__ == "UnionType"):

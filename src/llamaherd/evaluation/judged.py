@@ -24,7 +24,7 @@ def judged_rows(
 ) -> list[Row]:
     """One row per prompt: task, id, mode, the judgement, the answer and what the prompt is about.
 
-    Seeds hang on the prompt, so that two versions get the same draws on the same prompt.
+    Draws hang on the prompt, not on its place in the list: under one seed, two versions get the same draws for it.
     """
     config = sampling if mode == "sampled" else sampling.model_copy(update={"temperature": 0.0})
     ids = [prompt_id(prompt) for prompt in prompts]

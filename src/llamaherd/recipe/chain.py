@@ -2,14 +2,14 @@
 
     world -> corpus -> tokenizer -> shards -> base -> v0-early, v0
     then for n = 1..N: vn-preferences -> vn-helpfulness, vn-safety -> vn-samples -> vn (the last one: vn-rejection -> PPO -> vn)
-    after `ghost_after`: ghost, distilled; at the end every version is evaluated by the last reward models
+    after version `ghost_after`, unless it is the last: ghost, distilled; at the end every version is evaluated by the last reward models
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Config, dump
+from ..core.config import Config, build, dump
 from ..stages.collect import CollectConfig
 from ..stages.corpus import CorpusConfig
 from ..stages.distill import DistillConfig
@@ -24,6 +24,8 @@ from ..stages.shards import ShardsConfig
 from ..stages.tokenizer import TokenizerStageConfig
 from .config import RecipeConfig
 
+DOMAINS = ("helpfulness", "safety")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -37,22 +39,25 @@ class Step:
 class _Chain:
     def __init__(self, recipe: RecipeConfig, run: Path):
         self.recipe, self.run = recipe, run
+        self.world = dump(recipe.world.world)
         self.steps: list[Step] = []
 
     def path(self, name: str, file: str = "") -> str:
         return str(self.run / name / file if file else self.run / name)
 
+    def rewards(self, n: int) -> dict[str, str]:
+        return {domain: self.path(f"v{n}-{domain}") for domain in DOMAINS}
+
     def add(self, name: str, stage: str, kind: type[Config], settings: Config | None = None, **inputs: Any) -> None:
         values = {**(dump(settings) if settings else {}), **inputs}
-        self.steps.append(Step(name, stage, kind.model_validate_json(_json(values))))
+        self.steps.append(Step(name, stage, build(kind, values)))
 
     def foundation(self) -> None:
         recipe = self.recipe
         demonstrations = self.path("world", "demonstrations.jsonl")
         self.steps.append(Step("world", "world", recipe.world))
         filters = {**dump(recipe.corpus.filters), "block_list": self.path("world", "blocked-hosts.txt")}
-        corpus = {**dump(recipe.corpus), "filters": filters}
-        self.add("corpus", "corpus", CorpusConfig, documents=[self.path("world", "documents.jsonl")], **corpus)
+        self.add("corpus", "corpus", CorpusConfig, recipe.corpus, documents=[self.path("world", "documents.jsonl")], filters=filters)
         self.add("tokenizer", "tokenizer", TokenizerStageConfig, corpus=self.path("corpus"), dialogues=[demonstrations], tokenizer=dump(recipe.tokenizer))
         self.add("shards", "shards", ShardsConfig, recipe.shards, corpus=self.path("corpus"), tokenizer=self.path("tokenizer"))
         self.add("base", "pretrain", PretrainConfig, recipe.pretrain, shards=self.path("shards"))
@@ -62,28 +67,27 @@ class _Chain:
     def version(self, n: int) -> None:
         """Fresh preferences, refreshed reward models, rejection sampling, tuning; for the last version PPO."""
         recipe, name, newest = self.recipe, f"v{n}", self.path(f"v{n - 1}")
-        world = dump(recipe.world.world)
         previous = self.path(f"v{n - 2}" if n > 1 else "v0-early")
         so_far = [self.path(f"v{earlier}-preferences") for earlier in range(1, n + 1)]
         self.add(
-            f"{name}-preferences", "collect", CollectConfig, recipe.collect, newest=newest, previous=previous, batch=name, world=world,
+            f"{name}-preferences", "collect", CollectConfig, recipe.collect, newest=newest, previous=previous, batch=name, world=self.world,
             helpfulness=[self.path("world", f"{name}-helpfulness.jsonl")], safety=[self.path("world", f"{name}-safety.jsonl")],
         )  # fmt: skip
-        for domain in ("helpfulness", "safety"):
+        for domain in DOMAINS:
             settings = getattr(recipe, domain)
             self.add(f"{name}-{domain}", "reward", RewardConfig, settings, model=newest, data=so_far, test=so_far, domain=domain)
-        rewards = {"helpfulness": self.path(f"{name}-helpfulness"), "safety": self.path(f"{name}-safety")}
+        rewards = self.rewards(n)
         last = n == recipe.world.versions
         judged = [self.path("world", "best-of.jsonl")] if n in (1, recipe.world.versions) else []
         self.add(
-            f"{name}-samples", "reject", RejectConfig, recipe.reject, model=newest, version=name, world=world, **rewards,
+            f"{name}-samples", "reject", RejectConfig, recipe.reject, model=newest, version=name, world=self.world, **rewards,
             prompts=[self.path("world", f"{name}-rejection.jsonl")], judged_prompts=judged,
             pool=[self.path(f"v{earlier}-samples") for earlier in range(1, n)],
         )  # fmt: skip
         self.tune(n, f"{name}-rejection" if last else name)
         if last:
             self.add(
-                name, "ppo", PpoStageConfig, recipe.ppo, model=self.path(f"{name}-rejection"), **rewards, oracle=world,
+                name, "ppo", PpoStageConfig, recipe.ppo, model=self.path(f"{name}-rejection"), **rewards, oracle=self.world,
                 prompts=[self.path("world", "ppo.jsonl")], held_out=[self.path("world", "held-out.jsonl")],
             )  # fmt: skip
 
@@ -102,23 +106,17 @@ class _Chain:
         recipe, newest = self.recipe, self.path(f"v{n}")
         self.add("ghost", "ghost", GhostConfig, recipe.ghost, model=newest, scripts=[self.path("world", "ghost.jsonl")])
         self.add(
-            "distilled", "distill", DistillConfig, recipe.distill, model=newest, safety=self.path(f"v{max(1, n)}-safety"),
+            "distilled", "distill", DistillConfig, recipe.distill, model=newest, safety=self.path(f"v{n}-safety"),
             prompts=[self.path("world", "distil.jsonl")], harmless=[self.path("world", "harmless.jsonl")],
-            test=[self.path("world", "distil-test.jsonl")], world=dump(recipe.world.world),
+            test=[self.path("world", "distil-test.jsonl")], world=self.world,
         )  # fmt: skip
 
     def evaluations(self) -> None:
         last = self.recipe.world.versions
         names = [f"v{n}" for n in range(last)] + [f"v{last}-rejection", f"v{last}"]
-        rewards = {"helpfulness": self.path(f"v{last}-helpfulness"), "safety": self.path(f"v{last}-safety")}
+        inputs = {**self.rewards(last), "world": self.world}
         for name in names:
-            self.add(f"{name}-evaluation", "evaluate", EvaluateConfig, self.recipe.evaluate, model=self.path(name), **rewards)
-
-
-def _json(values: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(values)
+            self.add(f"{name}-evaluation", "evaluate", EvaluateConfig, self.recipe.evaluate, model=self.path(name), **inputs)
 
 
 def chain(recipe: RecipeConfig, run: Path) -> list[Step]:
@@ -127,7 +125,7 @@ def chain(recipe: RecipeConfig, run: Path) -> list[Step]:
     made.foundation()
     for n in range(1, recipe.world.versions + 1):
         made.version(n)
-        if n == recipe.ghost_after:
+        if n == recipe.ghost_after and n < recipe.world.versions:
             made.ghost_and_distillation(n)
     made.evaluations()
     return made.steps

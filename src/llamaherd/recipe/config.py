@@ -1,5 +1,6 @@
 """One recipe: the settings of every stage from documents to the last version."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -32,8 +33,8 @@ class RecipeConfig(Config):
     """CPU threads; null: two at most. Results depend on it to the last bit."""
     tune_from: Literal["base", "v0"] = "base"
     """Where each version's tuning starts: the base, as in the paper, or V0, which a small recipe can afford."""
-    ghost_after: int = Field(3, ge=0)
-    """Ghost Attention and distillation sample from this version; their rows join the tuning of all later ones."""
+    ghost_after: int = Field(3, ge=1)
+    """Ghost Attention and distillation sample from this version; their rows join the tuning of all later ones, if any."""
     demonstrations_share: float = Field(1.0, ge=0)
     """How much of the supervised dialogues stands in each version's tuning mix."""
     world: WorldStageConfig = WorldStageConfig()
@@ -85,11 +86,7 @@ def recipe_file(spec: str) -> Path:
     return path
 
 
-def load_recipe(spec: str, overrides: list[str]) -> RecipeConfig:
+def load_recipe(spec: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     """A recipe with dotted overrides. Raises ConfigError that lists every problem."""
     file = recipe_file(spec)
-    config = build(RecipeConfig, merged(read_yaml(file), parse_overrides(overrides)))
-    if config.evaluate.world != config.world.world and config.evaluate.world == type(config.evaluate.world)():
-        # One world: the tests are about the people and topics that the documents were.
-        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"world": config.world.world})})
-    return config
+    return build(RecipeConfig, merged(read_yaml(file), parse_overrides(overrides)))

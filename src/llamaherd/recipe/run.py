@@ -2,65 +2,76 @@
 
 import importlib
 import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.artifacts import Artifact, find_artifact, locked, versions
-from ..core.config import dump
+from ..core.artifacts import MANIFEST, Artifact, find_artifact, locked, versions
+from ..core.config import ConfigError, dump
 from ..core.errors import UserError
 from ..core.files import read_json, read_rows, write_json
 from ..core.progress import clock
 from ..core.seeds import seed_for
 from .chain import Step, chain
+from .checks import problems
 from .config import RecipeConfig
 from .forecast import work
 
 Say = Callable[[str], None]
+RECIPE = "recipe.json"
+"""The resolved settings, by which a folder is known as a run."""
 
 
 def run_recipe(recipe: RecipeConfig, out: Path, say: Say) -> None:
-    """Brings the run in `out` to its end, from wherever it stands. Raises UserError when it was begun with other settings."""
+    """Brings the run in `out` to its end, from wherever it stands.
+
+    Raises UserError when the recipe cannot work, `out` is no run, was begun with other settings, or is being worked on.
+    """
     steps = chain(recipe, out)
-    _begin(recipe, out)
-    if is_finished(steps, out):
-        summary = read_json(out / "summary.json")
-        say(f"{out} is finished ({clock(summary['seconds'])} of work); its report is {out / 'report.html'}")
-        return
+    if _begun(recipe, out):
+        if is_finished(steps, out):
+            summary = read_json(out / "summary.json")
+            say(f"{out} is finished ({clock(summary['seconds'])} of work); its report is {out / 'report.html'}")
+            return
+    elif found := problems(recipe):
+        raise ConfigError(found)
     with locked(out / "lock", str(out)):
+        if not _begun(recipe, out):  # another process may have begun it between the question and the lock
+            write_json(out / RECIPE, dump(recipe))
         _work(recipe, steps, out, say)
 
 
 def is_finished(steps: list[Step], out: Path) -> bool:
     """Whether every step and the report are there."""
-    whole = all((out / step.name / "manifest.json").is_file() for step in steps)
+    whole = all((out / step.name / MANIFEST).is_file() for step in steps)
     return whole and (out / "summary.json").is_file() and (out / "report.html").is_file()
 
 
-def _begin(recipe: RecipeConfig, out: Path) -> None:
-    """Writes recipe.json, or compares with the one that is there."""
-    file, now = out / "recipe.json", json.loads(json.dumps(dump(recipe)))
-    if file.is_file():
-        before = read_json(file)
-        differing = [f"{name} is {_short(now_value)}, was {_short(was)}" for name, was, now_value in _differences(before, now)]
+def _begun(recipe: RecipeConfig, out: Path) -> bool:
+    """Whether `out` holds a run of this recipe; False when there is nothing yet. Raises UserError when it holds another one."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise UserError(f"{out}: is a file; --out takes a folder, new or of an earlier run")
+    if (out / RECIPE).is_file():
+        differing = list(_differences(read_json(out / RECIPE), dump(recipe)))
         if differing:
-            raise UserError(f"{out} was begun with other settings ({'; '.join(differing[:4])}); choose another --out, or remove it")
-        return
-    if out.exists() and any(entry.name != "lock" for entry in out.iterdir()):
+            lines = "".join(f"\n  {line}" for line in differing)
+            raise UserError(f"{out} was begun with other settings; give the same ones, choose another --out, or remove it:{lines}")
+        return True
+    if any(entry.name != "lock" for entry in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no run of a recipe; choose another --out")
-    write_json(file, now)
+    return False
 
 
-def _short(value: Any) -> str:
-    return json.dumps(value)[:60]
-
-
-def _differences(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [found for key in keys for found in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)]
-    return [] if before == now else [(name, before, now)]
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name}: was {json.dumps(before)}, is now {json.dumps(now)}"
 
 
 def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
@@ -74,6 +85,8 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
     width = max(len(step.name) for step in steps)
     for index, step in enumerate(steps):
         if find_artifact(out / step.name) is not None:
+            # A kill between publishing and cleaning up leaves this behind.
+            shutil.rmtree(out / f"{step.name}.partial", ignore_errors=True)
             continue
         module = importlib.import_module(f"..stages.{step.stage}", __package__)
         started = time.perf_counter()

@@ -1,6 +1,6 @@
 """How often a reward model prefers what the annotator preferred: in all, by grade, by batch, on its own and the other domain."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..data.records import GRADES, Domain, Preference
@@ -18,16 +18,20 @@ def agreement(model: RewardModel, preferences: Sequence[Preference]) -> list[boo
 
 def accuracy_report(model: RewardModel, preferences: Sequence[Preference], domain: Domain) -> dict[str, Any]:
     """{"own": {"all", each grade}, "other": {...}, "by_batch": {batch: figure of its own domain}} as rates with intervals."""
-    agrees = agreement(model, preferences)
+    judged = list(zip(preferences, agreement(model, preferences), strict=True))
+    own = [(row, agrees) for row, agrees in judged if row.domain == domain]
+    other = [(row, agrees) for row, agrees in judged if row.domain != domain]
+    batches = sorted({row.batch for row in preferences if row.batch is not None})
+    by_batch = {batch: _share([agrees for row, agrees in own if row.batch == batch]) for batch in batches}
+    return {"own": _by_grade(own), "other": _by_grade(other), "by_batch": by_batch}
 
-    def share(counts: Callable[[Preference], bool]) -> Figure:
-        chosen = [agree for agree, preference in zip(agrees, preferences, strict=True) if counts(preference)]
-        return rate(sum(chosen), len(chosen))
 
-    def by_grade(own: bool) -> dict[str, Figure]:
-        graded = {grade: share(lambda row, grade=grade: (row.domain == domain) == own and row.grade == grade) for grade in GRADES}  # type: ignore[misc]
-        return {"all": share(lambda row: (row.domain == domain) == own), **graded}
+def _by_grade(judged: Sequence[tuple[Preference, bool]]) -> dict[str, Figure]:
+    found = {"all": _share([agrees for _, agrees in judged])}
+    for grade in GRADES:
+        found[grade] = _share([agrees for row, agrees in judged if row.grade == grade])
+    return found
 
-    batches = sorted({preference.batch for preference in preferences if preference.batch is not None})
-    by_batch = {batch: share(lambda row, batch=batch: row.domain == domain and row.batch == batch) for batch in batches}  # type: ignore[misc]
-    return {"own": by_grade(True), "other": by_grade(False), "by_batch": by_batch}
+
+def _share(agrees: Sequence[bool]) -> Figure:
+    return rate(sum(agrees), len(agrees))

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 Temperature = Annotated[float, Field(ge=0)]
 
 
+CHUNK_PROMPTS = 256
+"""Prompts sampled between two saved states."""
+
+
 class CollectSettings(Config):
     """How comparisons are collected."""
 
@@ -79,7 +83,7 @@ def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
         dropped = {"equal": 0, "empty": 0, "tag": 0, "unsafe chosen over safe": 0}
         agreement: dict[str, Any] = {}
         for domain, asked in prompts.items():
-            rows = in_chunks(place.state / domain, asked, 256, _sampler(variants, config, seed_for(seed, domain)))
+            rows = in_chunks(place.state / domain, asked, CHUNK_PROMPTS, _sampler(variants, config, seed_for(seed, domain)))
             pairs = [(prompt, row) for prompt, row in zip(asked, rows, strict=True) if not _count_unusable(row, dropped)]
             judged = [_compare(annotator, domain, prompt, row, config.batch, seed_for(seed, domain, index)) for index, (prompt, row) in enumerate(pairs)]
             kept += [preference for preference, _ in judged if not _contradicts(preference, dropped)]
@@ -138,9 +142,11 @@ def _compare(
     """The comparison, and whether the annotator chose as it would without noise (None where that is a tie)."""
     from ..data.records import Preference
 
-    first, second = row["answers"]
+    rng = random.Random(seed)
+    # Which model answers first must not decide a tie.
+    first, second = rng.sample(row["answers"], 2)
     texts = (first["text"], second["text"])
-    choice = annotator.compare(prompt.dialogue, texts, domain, random.Random(seed))
+    choice = annotator.compare(prompt.dialogue, texts, domain, rng)
     noiseless = annotator.difference(prompt.dialogue, texts, domain)
     chosen, rejected = (first, second) if choice.chosen == 0 else (second, first)
     safe = (None, None) if choice.safe is None else (choice.safe[choice.chosen], choice.safe[1 - choice.chosen])

@@ -40,6 +40,8 @@ def data_file(path: Path, name: str) -> Path:
     """`path` itself if it is a file, else the file `name` of an artifact folder or RUN:NAME. Raises UserError."""
     if path.is_file():
         return path
+    if not path.is_dir() and ":" not in path.name:
+        raise UserError(f"{path}: no such file or folder; expected a file of rows, a folder that holds {name}, or RUN:NAME")
     folder = resolve(path)
     if not (folder / name).is_file():
         raise UserError(f"{folder}: holds no {name}; give a file or a folder that holds one")
@@ -51,6 +53,6 @@ def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title
     from ..checkpoints.huggingface import HuggingFaceFiles, model_card
 
     HuggingFaceFiles(model, tokenizer).save(place.folder)
-    shutil.copyfile(place.state / "metrics.jsonl", place.folder / "metrics.jsonl")
+    shutil.copyfile(place.log, place.folder / "metrics.jsonl")
     plain = {name: value if isinstance(value, (str, int, float, bool)) else json.dumps(value, default=str) for name, value in facts.items()}
     (place.folder / "README.md").write_text(model_card(title, plain), encoding="utf-8")

@@ -9,7 +9,7 @@ from ..core.files import naming, write_json
 from ..data.dedup import EXACT, NEAR, DedupConfig, deduplicated
 from ..data.documents import CORPUS_FILE, Tally, read_documents
 from ..data.filters import FilterConfig, filtered, filters_of
-from ..data.inputs import file_hashes, parents_of
+from ..data.inputs import parents_of
 from ..data.statistics import StatisticsConfig, statistics
 from .common import SomePaths
 
@@ -34,12 +34,10 @@ class CorpusConfig(CorpusSettings):
 
 def run(config: CorpusConfig, out: Path, seed: int) -> Artifact:
     """Builds `documents.jsonl` and `statistics.json`. Raises UserError for bad lines or when no document is left."""
-    inputs = file_hashes(config.documents)
+    parents = parents_of(config.documents)
     filters = filters_of(config.filters)
     tally = Tally([*filters, EXACT, *([NEAR] if config.dedup.near else [])])
-    with building(
-        out, kind="corpus", stage="corpus", config=config, parents=parents_of(config.documents), seed=seed
-    ) as place:
+    with building(out, kind="corpus", stage="corpus", config=config, parents=parents, seed=seed) as place:
         file = place.folder / CORPUS_FILE
         kept = filtered(read_documents(config.documents), filters, tally)
         with naming(file), file.open("w", encoding="utf-8", newline="\n") as lines:
@@ -49,7 +47,7 @@ def run(config: CorpusConfig, out: Path, seed: int) -> Artifact:
         measured = statistics(read_documents([file]), config.statistics, seed)
         write_json(place.folder / "statistics.json", {"filters": tally.to_dict(), **measured})
         place.metrics.update(
-            inputs=inputs, read=tally.read.total(), kept=tally.kept, cleaned=tally.cleaned.total(), dropped=tally.counts(),
+            read=tally.read.total(), kept=tally.kept, cleaned=tally.cleaned.total(), dropped=tally.counts(),
             characters=measured["characters"], languages=measured["languages"],
         )  # fmt: skip
     return open_artifact(out, "corpus")

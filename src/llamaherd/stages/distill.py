@@ -54,12 +54,18 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     from ..data.records import read_prompts
     from ..reward.model import RewardModel
     from ..rlhf.distill import answers_to, distil
+    from ..rlhf.judging import why_unusable
 
     folders = [resolve(config.model), resolve(config.safety)]
     files = {name: [data_file(path, "prompts.jsonl") for path in paths] for name, paths in (("train", config.prompts), ("harmless", config.harmless), ("test", config.test))}
     prompts = {name: [prompt for file in paths for prompt in read_prompts(file)] for name, paths in files.items()}
     for name in ("train", "test"):
         _check_adversarial(prompts[name], files[name])
+    tagged = sum(prompt.safety for prompt in prompts["harmless"])
+    if tagged:
+        raise UserError(f'{", ".join(map(str, files["harmless"]))}: {tagged} prompts have "safety": true; harmless prompts have false')
+    if not prompts["train"]:
+        raise UserError(f"no prompt in {', '.join(map(str, files['train']))}; give a file with at least one")
     parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
     with building(out, kind="dialogues", stage="distill", config=config, parents=parents, seed=seed) as place:
         assistant, safety = Assistant.load(folders[0]), RewardModel.load(folders[1])
@@ -71,7 +77,7 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
 
         def own(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
             answers = answers_to(assistant, [prompt.dialogue for prompt in chunk], config.sampling, seed, "harmless", first)
-            whole = [prompt.dialogue.followed_by("assistant", answer.text) for prompt, answer in zip(chunk, answers, strict=True) if answer.usable]
+            whole = [prompt.dialogue.followed_by("assistant", answer.text) for prompt, answer in zip(chunk, answers, strict=True) if not why_unusable(answer)]
             return [{**dialogue.to_row(), "trained": "last"} for dialogue in whole]
 
         made = in_chunks(place.state / "train", prompts["train"], config.chunk_prompts, work)
@@ -82,7 +88,8 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
         replaced = sum(row["replaced"] for row in distilled)
         place.metrics.update(
             replaced=replaced, kept=len(distilled) - replaced, harmless=len(harmless),
-            unusable=sum(row["unusable"] for row in made if "unusable" in row), **_judged(tests, config.world),
+            unusable=sum(row["unusable"] for row in made if "unusable" in row), harmless_unusable=len(prompts["harmless"]) - len(harmless),
+            **_judged(tests, config.world),
         )  # fmt: skip
     return open_artifact(out, "dialogues")
 
@@ -113,7 +120,9 @@ def _judged(tests: Sequence[dict[str, Any]], world: WorldConfig) -> dict[str, An
 def headline(artifact: Artifact) -> str:
     """What came out, in one line."""
     metrics = artifact.metrics
+    unusable = metrics["unusable"] + metrics["harmless_unusable"]
+    left_out = f", {unusable:,} unusable" if unusable else ""
     judged = ""
     if "difference" in metrics:
         judged = f"; safe on held-out prompts: {metrics['original_safe']['value']:.0%} without the preprompt, {metrics['distilled_safe']['value']:.0%} with it"
-    return f"{metrics['replaced']:,} answers replaced, {metrics['kept']:,} kept, {metrics['harmless']:,} harmless ones mixed in{judged}"
+    return f"{metrics['replaced']:,} answers replaced, {metrics['kept']:,} kept, {metrics['harmless']:,} harmless ones mixed in{left_out}{judged}"

@@ -1,11 +1,13 @@
 """Evaluation of a chat model in the miniature: its oracle stands in for people (paper.md sections 8, 9 and 11)."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ..chat.dialogue import tag_in
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.config import Config
 from ..core.errors import UserError
@@ -184,13 +186,11 @@ def _ghost(bench: Bench) -> Mapping[str, Any]:
 
 def _rewards(bench: Bench) -> Mapping[str, Any] | None:
     """Mean probability that each reward model gives the sampled answers on its own kind of prompts."""
-    import math
-
     from ..data.records import parse_prompt
     from ..evaluation.judged import prompt_id
     from ..reward.model import RewardModel
 
-    found = {}
+    found: dict[str, Any] = {}
     domains: tuple[tuple[Task, Path | None], ...] = (("helpfulness", bench.config.helpfulness), ("safety", bench.config.safety))
     for domain, path in domains:
         if path is None:
@@ -198,9 +198,12 @@ def _rewards(bench: Bench) -> Mapping[str, Any] | None:
         prompts = bench.prompt_rows(domain)
         rows = [row for row in bench.rows if row["task"] == domain and row["mode"] == "sampled"] or bench.judged(domain, prompts)
         answers = {row["id"]: row["answer"] for row in rows}
-        answered = [(prompt, answers.get(prompt_id(prompt), "")) for prompt in map(parse_prompt, prompts)]
-        dialogues = [prompt.dialogue.followed_by("assistant", answer) for prompt, answer in answered if answer]
-        found[domain] = mean([1 / (1 + math.exp(-logit)) for logit in RewardModel.load(path).logits(dialogues)])
+        answered = [(prompt.dialogue, answers[prompt_id(prompt)]) for prompt in map(parse_prompt, prompts)]
+        model = RewardModel.load(path)
+        # Empty answers, those with a tag and those too long have no score; n says how many have one.
+        whole = [dialogue.followed_by("assistant", answer) for dialogue, answer in answered if answer and not tag_in(answer)]
+        logits = model.logits([dialogue for dialogue in whole if model.fits(dialogue)])
+        found[domain] = mean([0.5 + 0.5 * math.tanh(logit / 2) for logit in logits])
     return found or None
 
 

@@ -37,30 +37,33 @@ class GhostConfig(GhostSettings):
 def run(config: GhostConfig, out: Path, seed: int) -> Artifact:
     """Writes dialogues.jsonl. Raises UserError for a bad script."""
     from ..assistant.local import Assistant
-    from ..rlhf.ghost import Script, ghost_dialogues
+    from ..rlhf.ghost import Script, check_script, ghost_dialogues
 
     folder = resolve(config.model)
     files = [data_file(path, "scripts.jsonl") for path in config.scripts]
-    scripts = [_script(row, f"{file} line {number}") for file in files for number, row in read_rows(file)]
+    scripts = []
+    for file in files:
+        for number, row in read_rows(file):
+            scripts.append(Script(*_script(row, f"{file} line {number}")))
+            check_script(scripts[-1], f"{file} line {number}")
     if not scripts:
         raise UserError(f"no script in {', '.join(map(str, files))}; give a file with at least one")
     with building(out, kind="dialogues", stage="ghost", config=config, parents=parents_of([folder / "config.json", *files]), seed=seed) as place:
         assistant = Assistant.load(folder)
 
-        def sample(chunk: Sequence[tuple[str, tuple[str, ...]]], first: int) -> list[dict[str, Any]]:
-            made = ghost_dialogues(assistant, [Script(*script) for script in chunk], config.sampling, seed, first)
+        def sample(chunk: Sequence[Script], first: int) -> list[dict[str, Any]]:
+            made = ghost_dialogues(assistant, chunk, config.sampling, seed, first)
             return [{"dropped": made.dropped}, *(dialogue.to_row() for dialogue in made.dialogues)]
 
         rows = in_chunks(place.state, scripts, config.chunk_scripts, sample)
-        dropped = [row["dropped"] for row in rows if "dropped" in row]
+        counts = [row["dropped"] for row in rows if "dropped" in row]
+        dropped = {reason: sum(count[reason] for count in counts) for reason in counts[0]}
         dialogues = [row for row in rows if "messages" in row]
         if not dialogues:
-            raise UserError(f"no Ghost Attention dialogue is left of {len(scripts)}: {dropped}; raise the context or shorten the scripts")
+            raise UserError(f"no Ghost Attention dialogue is left of {len(scripts)} scripts: {dropped}; raise max_new_tokens or the context, or shorten the scripts")
         write_rows(place.folder / "dialogues.jsonl", dialogues)
         turns = sum(len(row["messages"]) // 2 for row in dialogues) / len(dialogues)
-        place.metrics.update(
-            dialogues=len(dialogues), mean_turns=turns, dropped={key: sum(item[key] for item in dropped) for key in dropped[0]}
-        )
+        place.metrics.update(dialogues=len(dialogues), mean_turns=turns, dropped=dropped)
     return open_artifact(out, "dialogues")
 
 

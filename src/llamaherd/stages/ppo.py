@@ -75,9 +75,9 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
         done = train(
             model, lambda batch: ppo_loss(model, batch, config.ppo), source.batches, total_steps=source.steps(),
             config=config.optimizer, files=PpoFiles(model, assistant.tokenizer), state=place.state,
-            metrics=place.state / "metrics.jsonl", label="PPO",
+            metrics=place.log, label="PPO",
         )  # fmt: skip
-        rows = [row for row in read_metrics(place.state / "metrics.jsonl") if "ppo/kl_k3" in row]
+        rows = [row for row in read_metrics(place.log) if "ppo/kl_k3" in row]
         late = rows[-max(1, len(rows) // 4) :]
         place.metrics.update(
             steps=done.steps, iterations=len(rows), stopped=source.stopped, kl_budget=config.ppo.kl_budget_nats,
@@ -125,6 +125,7 @@ def headline(artifact: Artifact) -> str:
     metrics = artifact.metrics
     if not metrics["iterations"]:
         return f"no iteration: {metrics['stopped']}"
-    moved = f"reward {metrics['reward_first']:.2f} to {metrics['reward_last']:.2f}"
+    first, last = ("-" if value is None else f"{value:.2f}" for value in (metrics["reward_first"], metrics["reward_last"]))
+    moved = f"reward {first} to {last}"
     stopped = f"; stopped: {metrics['stopped']}" if metrics["stopped"] else ""
     return f"{metrics['iterations']} iterations, {moved}, KL {metrics['kl']['value']:.2f} nats (budget {metrics['kl_budget']:g}){stopped}"

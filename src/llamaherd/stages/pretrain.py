@@ -82,7 +82,7 @@ def run(config: PretrainConfig, out: Path, seed: int) -> Artifact:
         done = train(
             model, lambda micro: next_token_loss(model, TokenBatch.of(micro, model.device)), batches,
             total_steps=config.steps, config=config.optimizer, files=HuggingFaceFiles(model, tokenizer),
-            state=place.state, metrics=place.state / "metrics.jsonl", label="pretrain",
+            state=place.state, metrics=place.log, label="pretrain",
         )  # fmt: skip
         tokens = done.steps * config.batch_rows * config.row_tokens
         place.metrics.update(parameters=model.config.parameters, steps=done.steps, loss=done.loss, epochs=tokens / rows.shards.tokens)

@@ -1,6 +1,7 @@
 """Rejection sampling (paper.md section 6): K answers from the newest model, the best ones into the pool of all versions."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
     if not prompts:
         raise UserError(f"no prompt in {', '.join(map(str, files))}; give a file with at least one")
-    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *pool_files])
+    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *judged_files, *pool_files])
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
     with building(out, kind="samples", stage="reject", config=config, parents=parents, seed=seed) as place:
         assistant = Assistant.load(folders[0])
@@ -92,32 +93,37 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
         write_rows(place.folder / "samples.jsonl", rows)
         write_rows(place.folder / "best.jsonl", [row.to_row() for row in newest])
         write_rows(place.folder / "dialogues.jsonl", [dialogue_of(row).to_row() for row in pool])
-        place.metrics.update(_metrics(rows, newest, pool), **_best_of_curve(tests, judged, config))
+        place.metrics.update(_metrics(rows, pool), **_best_of_curve(tests, judged, config))
     return open_artifact(out, "samples")
 
 
-def _metrics(rows: Sequence[dict[str, Any]], newest: "Sequence[PoolRow]", pool: "Sequence[PoolRow]") -> dict[str, Any]:
+def _metrics(rows: Sequence[dict[str, Any]], pool: "Sequence[PoolRow]") -> dict[str, Any]:
+    from ..rlhf.rejection import best_of, candidates_of
+
     candidates = [candidate for row in rows for candidate in row["candidates"]]
-    versions = sorted({row.version for row in pool})
+    unusable = Counter(item["unusable"] for item in candidates if item["unusable"])
     return {
-        "prompts": len(rows), "candidates": len(candidates), "with_tag": sum(bool(item["tag"]) for item in candidates),
-        "unusable": sum(item["logit"] is None for item in candidates), "without_answer": len(rows) - len(newest),
-        "pool": {version: sum(row.version == version for row in pool) for version in versions},
+        "prompts": len(rows), "candidates": len(candidates), "unusable": dict(sorted(unusable.items())),
+        "without_answer": sum(best_of(candidates_of(row)) is None for row in rows),
+        "pool": dict(sorted(Counter(row.version for row in pool).items())),
     }  # fmt: skip
 
 
 def _best_of_curve(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> dict[str, Any]:
-    """For N = 1, 2, 4 ... K: the oracle's helpfulness of the pick, the highest and the median combined logit of the first N."""
+    """For N = 1, 2, 4 ... and K: the oracle's helpfulness of the pick, the highest and the median combined logit of the first N.
+
+    Where none of the first N may be picked, the first one counts, so that every N is judged on the same prompts.
+    """
     from ..rlhf.rejection import best_of, candidates_of
 
     if not rows:
         return {}
     oracle = Oracle(World(config.world))
     curve: dict[str, dict[str, Any]] = {"best_of": {}, "max_reward": {}, "median_reward": {}}
-    for n in [2**power for power in range(config.k.bit_length())]:
+    for n in sorted({*(2**power for power in range(config.k.bit_length())), config.k}):
         firsts = [candidates_of(row)[:n] for row in rows]
-        picks = [best_of(candidates) for candidates in firsts]
-        scores = [oracle.judge(prompt.dialogue, pick.text).helpfulness for prompt, pick in zip(prompts, picks, strict=True) if pick]
+        picks = [best_of(candidates) or candidates[0] for candidates in firsts]
+        scores = [oracle.judge(prompt.dialogue, pick.text).helpfulness for prompt, pick in zip(prompts, picks, strict=True)]
         logits = [[item.logit for item in candidates if item.logit is not None] for candidates in firsts]
         curve["best_of"][str(n)] = mean(scores)
         curve["max_reward"][str(n)] = mean([max(values) for values in logits if values])
@@ -131,4 +137,6 @@ def headline(artifact: Artifact) -> str:
     pool = sum(metrics["pool"].values())
     curve = metrics.get("best_of", {})
     picks = ", ".join(f"{n}: {figure['value']:.2f}" for n, figure in curve.items() if figure["value"] is not None)
-    return f"{metrics['candidates']:,} answers to {metrics['prompts']:,} prompts, pool of {pool:,}" + (f"; oracle of best of {picks}" if picks else "")
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in metrics["unusable"].items())
+    answers = f"{metrics['candidates']:,} answers" + (f" ({left_out})" if left_out else "")
+    return f"{answers} to {metrics['prompts']:,} prompts, pool of {pool:,}" + (f"; oracle of best of {picks}" if picks else "")

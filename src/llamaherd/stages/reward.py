@@ -50,14 +50,17 @@ class RewardConfig(RewardSettings):
 
 
 def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
-    """Trains and tests a reward model. Raises UserError for bad rows and when no comparison is of its domain."""
+    """Trains and tests a reward model; comparisons longer than the context are left out and counted.
+
+    Raises UserError for bad rows and when no comparison is of its domain.
+    """
     from ..checkpoints.huggingface import HuggingFaceFiles, load_model
     from ..core.device import best_device
-    from ..data.records import Preference, read_preferences
+    from ..data.records import read_preferences
     from ..model.transformer import scorer_from
     from ..reward.accuracy import accuracy_report
     from ..reward.model import RewardModel
-    from ..reward.pairs import encode_pair, mix, pair_loss
+    from ..reward.pairs import encode_pair, fitting, mix, pair_loss
     from ..train.batches import epochs, split, steps_in
     from ..train.loop import train
 
@@ -66,7 +69,7 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     test_files = [data_file(path, "test.jsonl") for path in config.test]
     rows = [preference for file in files for preference in read_preferences(file)]
     tests = [preference for file in test_files for preference in read_preferences(file)]
-    if not tests:
+    if not test_files:
         rows, tests = _held_out(rows, config.test_share, seed)
     if not any(row.domain == config.domain for row in rows):
         domains = sorted({row.domain for row in rows})
@@ -74,8 +77,11 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     language_model, tokenizer = load_model(folder, best_device())
     scorer = scorer_from(language_model)
     model = RewardModel(scorer, tokenizer)
-    training: list[Preference] = mix(rows, config.domain, config.other_share, seed)
-    pairs = [encode_pair(preference, model, config.margin) for preference in training]
+    # Left out before mixing, so that the shares of the mix are those that are trained on.
+    kept, tested = fitting(rows, model), fitting(tests, model)
+    pairs = [encode_pair(preference, model, config.margin) for preference in mix(kept, config.domain, config.other_share, seed)]
+    if not pairs:
+        raise UserError(f"all comparisons of domain {config.domain} are longer than the model's context ({scorer.config.context}); shorten them")
     safety_weight = config.safety_weight if config.domain == "safety" else 0.0
 
     def batches(standing: Any) -> Iterator[tuple[list[Sequence[int]], Any]]:
@@ -87,13 +93,13 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
         done = train(
             scorer, lambda micro: pair_loss(scorer, [pairs[index] for index in micro], safety_weight), batches,
             total_steps=steps_in(config.epochs, len(pairs), config.batch_pairs), config=config.optimizer,
-            files=HuggingFaceFiles(scorer, tokenizer), state=place.state, metrics=place.state / "metrics.jsonl",
+            files=HuggingFaceFiles(scorer, tokenizer), state=place.state, metrics=place.log,
             label=f"{config.domain} reward",
         )  # fmt: skip
-        report = accuracy_report(model, tests, config.domain)
         place.metrics.update(
-            domain=config.domain, pairs=len(pairs), test_pairs=len(tests), steps=done.steps, loss=done.loss, accuracy=report,
-            annotator_agreement=_annotator_agreement(files, config.domain),
+            domain=config.domain, pairs=len(pairs), test_pairs=len(tested), steps=done.steps, loss=done.loss,
+            dropped_too_long=len(rows) + len(tests) - len(kept) - len(tested),
+            accuracy=accuracy_report(model, tested, config.domain), annotator_agreement=_annotator_agreement(files, config.domain),
         )  # fmt: skip
         finish_model(place, scorer, tokenizer, f"{out.name}: {config.domain} reward model", place.metrics)
     return open_artifact(out, "reward-model")
@@ -125,4 +131,6 @@ def headline(artifact: Artifact) -> str:
         return "-" if figure["value"] is None else f"{figure['value']:.0%}"
 
     grades = " ".join(percent(own[grade]) for grade in ("significantly", "better", "slightly", "negligibly"))
-    return f"{artifact.metrics['pairs']:,} pairs, accuracy {percent(own['all'])} (by grade {grades}; other domain {percent(other['all'])})"
+    dropped = artifact.metrics["dropped_too_long"]
+    left_out = f", {dropped:,} too long" if dropped else ""
+    return f"{artifact.metrics['pairs']:,} pairs{left_out}, accuracy {percent(own['all'])} (by grade {grades}; other domain {percent(other['all'])})"

@@ -77,7 +77,7 @@ def run(config: SftConfig, out: Path, seed: int) -> Artifact:
     with building(out, kind="model", stage="sft", config=config, parents=parents, seed=seed) as place:
         done = train(
             model, loss, batches, total_steps=total_steps, config=config.optimizer, files=HuggingFaceFiles(model, tokenizer),
-            state=place.state, metrics=place.state / "metrics.jsonl", label="tune",
+            state=place.state, metrics=place.log, label="tune",
         )  # fmt: skip
         used = sum(sum(rendered[index].mask) for row in rows for index in row)
         place.metrics.update(

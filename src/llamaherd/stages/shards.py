@@ -47,7 +47,7 @@ def run(config: ShardsConfig, out: Path, seed: int) -> Artifact:
 
     parents = {"corpus": corpus, "tokenizer": vocabulary}
     with building(out, kind="shards", stage="shards", config=config, parents=parents, seed=seed) as place:
-        encoded = place.state / "encoded.bin"
+        encoded = place.folder / "encoded.bin"
         sizes = encode_documents(texts(), tokenizer, encoded)
         copies = copies_of(sources, config.weights, seed)
         order = [index for index, count in enumerate(copies) for _ in range(count)]
@@ -59,6 +59,7 @@ def run(config: ShardsConfig, out: Path, seed: int) -> Artifact:
             place.folder, in_order(encoded, dtype, sizes, order), shard_tokens=config.shard_tokens,
             dtype=dtype, bos_id=tokenizer.bos_id, tokenizer_sha256=tokenizer.hash,
         )  # fmt: skip
+        encoded.unlink()
         tokenizer.save(place.folder)
         place.metrics.update(tokens=index.tokens, documents=index.documents, sources=mixture_statistics(sources, sizes, copies))
     return open_artifact(out, "shards")

@@ -8,7 +8,7 @@ from ..chat.template import pair_texts
 from ..core.artifacts import Artifact, building, open_artifact
 from ..core.config import Config
 from ..data.documents import CORPUS_FILE, read_documents
-from ..data.inputs import file_hashes, parents_of
+from ..data.inputs import parents_of
 from ..data.records import read_dialogues
 from ..tokenizer.training import TokenizerConfig, train_tokenizer
 from .common import Paths
@@ -28,7 +28,6 @@ class TokenizerStageConfig(Config):
 def run(config: TokenizerStageConfig, out: Path, seed: int) -> Artifact:
     """Builds `tokenizer.model`; the training has no randomness, so the seed changes nothing."""
     corpus = open_artifact(config.corpus, "corpus")
-    inputs = file_hashes(config.dialogues)
     parents = parents_of(config.dialogues, corpus=corpus)
 
     def documents() -> Iterator[str]:
@@ -46,7 +45,7 @@ def run(config: TokenizerStageConfig, out: Path, seed: int) -> Artifact:
         sample = list(islice(documents(), MEASURED_DOCUMENTS))
         tokens = sum(map(len, tokenizer.encode_many(sample)))
         place.metrics.update(
-            inputs=inputs, vocab_size=tokenizer.vocab_size, characters_per_token=sum(map(len, sample)) / tokens,
+            vocab_size=tokenizer.vocab_size, characters_per_token=sum(map(len, sample)) / tokens,
             example=[tokenizer.piece(id) for id in tokenizer.encode(sample[0])[:20]],
         )  # fmt: skip
     return open_artifact(out, "tokenizer")
