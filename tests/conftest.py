@@ -1,17 +1,26 @@
 """What many tests need: a small tokenizer and random models that say short things, built once per session."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
 from llamaherd.checkpoints.huggingface import save_model
+from llamaherd.core.artifacts import building
+from llamaherd.core.config import Config, build
 from llamaherd.core.device import set_threads
+from llamaherd.core.files import write_rows
 from llamaherd.core.seeds import torch_rng
+from llamaherd.data.records import GRADES
 from llamaherd.model.config import ModelConfig
 from llamaherd.model.transformer import Scorer, Transformer, scorer_from
+from llamaherd.stages import corpus, shards
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 from llamaherd.tokenizer.training import TokenizerConfig, train_tokenizer
 
@@ -82,3 +91,71 @@ def tiny_folder(make_tiny: Callable[[int], Transformer], tokenizer: Tokenizer, t
     for seed, name in enumerate(("helpfulness", "safety")):
         save_model(random_scorer(make_tiny(0), seed), tokenizer, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_inputs(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stages read besides the models of `tiny_folder`: token shards and one small file of every kind of row."""
+    folder = tmp_path_factory.mktemp("inputs")
+    facts = [f"{person} lives in {city}." for person in PEOPLE for city in CITIES]
+    asked = [f"Where does {person} live{mark}" for mark in ("?", " now?", " then?") for person in PEOPLE]
+    write_rows(folder / "documents.jsonl", [{"text": text, "source": "facts"} for text in facts * 4])
+    write_rows(folder / "dialogues.jsonl", [_row(user, fact) for user, fact in zip(asked * 2, facts * 2, strict=False)])
+    write_rows(folder / "prompts.jsonl", [{**_row(user), "safety": index % 3 == 0, "kind": "facts"} for index, user in enumerate(asked)])
+    write_rows(folder / "harmless.jsonl", [{**_row(user), "safety": False} for user in asked[:6]])
+    write_rows(folder / "distil.jsonl", [{**_row(user), "safety": True, "preprompt": "Be safe."} for user in asked[:8]])
+    write_rows(folder / "scripts.jsonl", [{"instruction": "Be brief.", "users": asked[: 1 + number % 2]} for number in range(9)])
+    write_rows(folder / "preferences.jsonl", [_comparison(number, user) for number, user in enumerate(asked * 2)])
+    index = {"corpus": str(folder / "corpus"), "tokenizer": str(folder / "tokenizer"), "shard_tokens": 500}
+    corpus.run(build(corpus.CorpusConfig, {"documents": [str(folder / "documents.jsonl")], "dedup": {"exact": False, "near": False}}), folder / "corpus", 0)
+    with building(folder / "tokenizer", kind="tokenizer", stage="tokenizer", config=Config(), parents={}, seed=0) as place:
+        tokenizer.save(place.folder)
+    shards.run(build(shards.ShardsConfig, index), folder / "shards", 0)
+    return folder
+
+
+def _row(user: str, answer: str | None = None) -> dict[str, Any]:
+    messages = [{"role": "user", "content": user}]
+    return {"messages": messages if answer is None else [*messages, {"role": "assistant", "content": answer}]}
+
+
+def _comparison(number: int, user: str) -> dict[str, Any]:
+    """Answers that name Lima are better; every third comparison is of the safety domain, with labels."""
+    labels = {"chosen_safe": True, "rejected_safe": number % 2 == 0} if number % 3 == 0 else {"chosen_safe": None, "rejected_safe": None}
+    return {
+        **_row(user), "chosen": f"{PEOPLE[number % 4]} lives in Lima.", "rejected": f"{PEOPLE[number % 4]} lives in Oslo.",
+        "grade": GRADES[number % 4], "domain": "safety" if number % 3 == 0 else "helpfulness", "batch": f"v{1 + number % 2}", **labels,
+    }  # fmt: skip
+
+
+TINY = (
+    sys.executable, "-m", "llamaherd.cli", "run", "tiny",
+    "--pretrain.optimizer.checkpoint_every_s=0.2", "--tune.optimizer.checkpoint_every_s=0",
+    "--safety.optimizer.checkpoint_every_s=0", "--ppo.optimizer.checkpoint_every_s=0",
+    "--reject.chunk_prompts=4", "--ghost.chunk_scripts=2", "--distill.chunk_prompts=4",
+)  # fmt: skip
+"""The recipe `tiny` with states saved often enough for every kind of stage to be taken up in its middle."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that nothing interrupted. Tests read it and leave it as it is."""
+
+    folder: Path
+    printed: str
+    command: tuple[str, ...] = TINY
+    """What made it, but for --out."""
+
+    @property
+    def order(self) -> list[str]:
+        """Its artifacts in the order in which they were made."""
+        return [path.parent.name for path in sorted(self.folder.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    folder = tmp_path_factory.mktemp("finished") / "tiny"
+    done = subprocess.run([*TINY, "--out", str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return FinishedRun(folder, done.stdout)

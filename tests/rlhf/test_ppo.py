@@ -16,7 +16,6 @@ from llamaherd.data.records import Prompt
 from llamaherd.generate.config import SamplingConfig
 from llamaherd.generate.engine import generate
 from llamaherd.losses.language import token_log_probs
-from llamaherd.losses.sums import masked_variance
 from llamaherd.model.transformer import Transformer, scorer_from
 from llamaherd.rlhf.config import PpoConfig
 from llamaherd.rlhf.ppo import ActorCritic, Ppo, PpoBatch, ppo_loss
@@ -24,6 +23,16 @@ from llamaherd.rlhf.rollouts import experience
 from llamaherd.train.batches import TokenBatch, split
 from llamaherd.train.config import OptimizerConfig
 from llamaherd.train.loop import Trained, train
+
+
+class Length:
+    """Longer answers are better: every answer has its own reward."""
+
+    def logits(self, prompts: list[Prompt], answers: list[str]) -> list[float]:
+        return [float(len(answer)) for answer in answers]
+
+    def fits(self, prompt: Prompt, answer: str) -> bool:
+        return True
 
 
 def config(**values: Any) -> PpoConfig:
@@ -61,8 +70,8 @@ def first_iteration(ppo: Ppo) -> list[PpoBatch]:
     return [part for parts, _ in islice(ppo.batches(None), ppo.steps() // ppo.config.iterations) for part in parts]
 
 
-def test_before_the_first_step_ppo_is_reinforce(toy: Assistant, table: Any, prompts: list[Prompt]) -> None:
-    ppo = source(toy, table({"a": 1.0, "b": -1.0}), prompts, config(mini_batch=8, micro_batch=8, value_weight=0.0))
+def test_before_the_first_step_ppo_is_reinforce(toy: Assistant, prompts: list[Prompt]) -> None:
+    ppo = source(toy, Length(), prompts, config(mini_batch=8, micro_batch=8, value_weight=0.0))
     [batch] = first_iteration(ppo)
     found = ppo_loss(ppo.model, batch, ppo.config)
     assert found.sums["ppo/clip_fraction"][0] == 0
@@ -76,8 +85,8 @@ def test_before_the_first_step_ppo_is_reinforce(toy: Assistant, table: Any, prom
     assert torch.allclose(gradients(toy.model, found.total), expected, atol=1e-5 * expected.abs().max().item())
 
 
-def test_how_a_batch_is_cut_does_not_matter(toy: Assistant, table: Any, prompts: list[Prompt]) -> None:
-    ppo = source(toy, table({"a": 1.0}), prompts, config(mini_batch=8, micro_batch=8))
+def test_how_a_batch_is_cut_does_not_matter(toy: Assistant, prompts: list[Prompt]) -> None:
+    ppo = source(toy, Length(), prompts, config(mini_batch=8, micro_batch=8))
     [batch] = first_iteration(ppo)
     with torch.no_grad():
         toy.model.output.weight += 0.05  # away from the policy that sampled
@@ -94,9 +103,9 @@ def test_how_a_batch_is_cut_does_not_matter(toy: Assistant, table: Any, prompts:
         assert torch.allclose(gradients(ppo.model, total), expected, atol=1e-5 * expected.abs().max().item())
 
 
-def test_an_answer_teaches_the_same_beside_any_other(toy: Assistant, table: Any, prompts: list[Prompt]) -> None:
+def test_an_answer_teaches_the_same_beside_any_other(toy: Assistant, prompts: list[Prompt]) -> None:
     """Nothing of a rollout depends on how policy, reference and critic were fed."""
-    ones, eights = (first_iteration(source(toy, table({"a": 1.0}), prompts, config(mini_batch=8, micro_batch=size))) for size in (1, 8))
+    ones, eights = (first_iteration(source(toy, Length(), prompts, config(mini_batch=8, micro_batch=size))) for size in (1, 8))
     for one, other in zip([rollout for batch in ones for rollout in batch.rollouts], eights[0].rollouts, strict=True):
         assert one.document == other.document
         for name in ("old_log_probs", "old_values", "advantages", "returns"):
@@ -104,9 +113,8 @@ def test_an_answer_teaches_the_same_beside_any_other(toy: Assistant, table: Any,
 
 
 def test_finds_the_one_answer_that_pays(toy: Assistant, table: Any, no_files: Any, prompts: list[Prompt], tmp_path: Path) -> None:
-    ppo = source(toy, table({"c": 1.0}), prompts, config(iterations=40, batch=8, mini_batch=8, beta=0.005, kl_budget_nats=1e9))
-    ppo.prompts = prompts * 8
-    ppo.config = config(iterations=25, batch=64, mini_batch=32, micro_batch=64, beta=0.005, kl_budget_nats=1e9)
+    settings = config(iterations=25, batch=64, mini_batch=32, micro_batch=64, beta=0.005, kl_budget_nats=1e9)
+    ppo = source(toy, table({"c": 1.0}), prompts * 8, settings)
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=8)
 
     def share() -> float:
@@ -125,7 +133,7 @@ def test_finds_the_one_answer_that_pays(toy: Assistant, table: Any, no_files: An
 def test_reaches_the_optimum_of_reward_less_kl(toy: Assistant, no_files: Any, tmp_path: Path) -> None:
     """One-token answers: the best policy is pi0 * exp(R / beta) / Z, R the whitened reward, whose scale is its own spread."""
     rewards = torch.linspace(-1, 1, toy.model.config.vocab_size)
-    settings = config(batch=512, mini_batch=256, micro_batch=512, beta=2.0, lam=1.0)
+    settings = config(batch=512, mini_batch=256, micro_batch=512, beta=1.7, lam=1.0)
     policy, reference, prompt = toy.model, copy(toy.model), [1, 3, 3]
     model = ActorCritic(policy, scorer_from(policy))
 
@@ -152,15 +160,14 @@ def test_reaches_the_optimum_of_reward_less_kl(toy: Assistant, no_files: Any, tm
             for part in split(found.rollouts, settings.mini_batch):
                 yield [PpoBatch(part)], None
 
-    assert (start - optimum).abs().sum() > 0.5, "the optimum is to be far from the start"
+    assert (start - optimum).abs().sum() > 0.4, "the optimum is to be far from the start"
     train(
         model, lambda batch: ppo_loss(model, batch, settings), batches, total_steps=120,
         config=OptimizerConfig(lr=0.02, schedule="cosine", final_share=0.0, weight_decay=0.0, checkpoint_every_s=1e9), files=no_files,
         state=tmp_path / "state", metrics=tmp_path / "metrics.jsonl", label="test",
     )  # fmt: skip
     found = distribution(policy)
-    assert float((found - optimum).abs().sum()) / 2 < 0.04, (found, optimum)
-    assert masked_variance(rewards) > 0
+    assert float((found - optimum).abs().sum()) / 2 < 0.02, (found, optimum)
 
 
 def test_the_kl_budget_stops(toy: Assistant, table: Any, no_files: Any, prompts: list[Prompt], tmp_path: Path) -> None:

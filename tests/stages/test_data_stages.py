@@ -73,7 +73,7 @@ def test_corpus(built):
 
 def test_tokenizer(built):
     artifact = open_artifact(built / "tokenizer", "tokenizer")
-    assert set(artifact.manifest["parents"]) == {"corpus"}
+    assert set(artifact.manifest["parents"]) == {"corpus", "dialogues.jsonl"}
     assert artifact.metrics["vocab_size"] == Tokenizer.load(built / "tokenizer").vocab_size == 320
     assert tokenizer.headline(artifact).startswith("320 pieces, ")
 

@@ -1,3 +1,5 @@
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +74,14 @@ def test_a_prompt_longer_than_the_context_is_one_line_with_both_numbers(parrot: 
 )
 def test_prompts_that_cannot_be(parrot: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
     assert refused(capsys, str(parrot), *arguments).startswith(expected)
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_number(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    main(["generate", str(scripted("Adaù.")), "--prompt", "Where?"])
+    terminal.flush()
+    assert terminal.buffer.getvalue() == b"Ada\\xf9.\n"  # type: ignore[attr-defined]
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
+import io
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,14 @@ def test_lines_come_back_with_logit_and_its_sigmoid(reward_model: Path, tmp_path
     assert len({line["logit"] for line in scored}) == 2
     for line in scored:
         assert line["score"] == pytest.approx(1 / (1 + math.exp(-line["logit"])))
+
+
+def test_json_is_utf_8_whatever_the_terminal_is(reward_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    main(["score", str(reward_model), str(write(tmp_path / "dialogues.jsonl", [row("Où?", "Ici ☀.")]))])
+    terminal.flush()
+    assert json.loads(terminal.buffer.getvalue().decode())["messages"] == row("Où?", "Ici ☀.")["messages"]  # type: ignore[attr-defined]
 
 
 def test_no_file_line_or_batch_changes_the_score_of_another(

@@ -1,10 +1,10 @@
-"""How the work of a run is spread over its steps, for the time left: tokens through the model, training ones counted thrice."""
+"""How the work of a run is spread over its steps, for the time left: the factors are from runs of the miniature on a CPU."""
 
 from .chain import Step
 from .config import RecipeConfig
 
-_ROW_TOKENS = 120
-"""A dialogue or an answer with its prompt, roughly; only the proportions between steps matter."""
+_TURN_TOKENS = 40
+"""A question with its answer, roughly; only the proportions between steps matter."""
 _OVERHEAD_TOKENS = 3000.0
 """What starting and writing any step costs."""
 
@@ -13,21 +13,21 @@ def work(step: Step, recipe: RecipeConfig) -> float:
     """Relative cost of a step."""
     world, tests = recipe.world, recipe.evaluate
     if step.stage in ("world", "corpus", "tokenizer", "shards"):
-        return _OVERHEAD_TOKENS + world.documents * (2.0 if step.stage == "corpus" else 0.2)
+        return _OVERHEAD_TOKENS + world.documents * (4.0 if step.stage == "corpus" else 0.2)
     if step.stage == "pretrain":
         return _OVERHEAD_TOKENS + 3.0 * recipe.pretrain.steps * recipe.pretrain.batch_rows * recipe.pretrain.row_tokens
     obedience = 2 * tests.ghost_dialogues * max(tests.ghost_turns)
-    rows = {
-        "sft": _tuned_rows(step, recipe) if step.stage == "sft" else 0.0,
-        "collect": 2.0 * (world.helpfulness_pairs + world.safety_pairs),
-        "reward": _pair_rows(step, recipe) if step.stage == "reward" else 0.0,
-        "reject": 1.5 * world.rejection_prompts * recipe.reject.k,
-        "ppo": 6.0 * recipe.ppo.ppo.iterations * recipe.ppo.ppo.batch,
-        "ghost": world.ghost_dialogues * sum(world.ghost_turns) / 2.0,
-        "distill": 3.0 * world.distilled_prompts,
-        "evaluate": 2.0 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience,
+    turns = {
+        "sft": 2.0 * _tuned_rows(step, recipe) if step.stage == "sft" else 0.0,
+        "collect": 15.0 * (world.helpfulness_pairs + world.safety_pairs),
+        "reward": 1.2 * _pair_rows(step, recipe) if step.stage == "reward" else 0.0,
+        "reject": 8.0 * world.rejection_prompts * recipe.reject.k,
+        "ppo": 30.0 * recipe.ppo.ppo.iterations * recipe.ppo.ppo.batch,
+        "ghost": 5.0 * world.ghost_dialogues * sum(world.ghost_turns),
+        "distill": 50.0 * world.distilled_prompts,
+        "evaluate": 20.0 * (2 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience),
     }
-    return _OVERHEAD_TOKENS + rows[step.stage] * _ROW_TOKENS
+    return _OVERHEAD_TOKENS + turns[step.stage] * _TURN_TOKENS
 
 
 def _version(step: Step) -> int:
