@@ -99,18 +99,18 @@ def tiny_inputs(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("inputs")
     facts = [f"{person} lives in {city}." for person in PEOPLE for city in CITIES]
     asked = [f"Where does {person} live{mark}" for mark in ("?", " now?", " then?") for person in PEOPLE]
-    write_rows(folder / "documents.jsonl", [{"text": text, "source": "facts"} for text in facts * 4])
+    write_rows(folder / "documents.jsonl", [{"text": text, "source": "facts"} for text in facts])
     write_rows(folder / "dialogues.jsonl", [_row(user, fact) for user, fact in zip(asked * 2, facts * 2, strict=False)])
     write_rows(folder / "prompts.jsonl", [{**_row(user), "safety": index % 3 == 0, "kind": "facts"} for index, user in enumerate(asked)])
     write_rows(folder / "harmless.jsonl", [{**_row(user), "safety": False} for user in asked[:6]])
     write_rows(folder / "distil.jsonl", [{**_row(user), "safety": True, "preprompt": "Be safe."} for user in asked[:8]])
     write_rows(folder / "scripts.jsonl", [{"instruction": "Be brief.", "users": asked[: 1 + number % 2]} for number in range(9)])
     write_rows(folder / "preferences.jsonl", [_comparison(number, user) for number, user in enumerate(asked * 2)])
-    index = {"corpus": str(folder / "corpus"), "tokenizer": str(folder / "tokenizer"), "shard_tokens": 500}
-    corpus.run(build(corpus.CorpusConfig, {"documents": [str(folder / "documents.jsonl")], "dedup": {"exact": False, "near": False}}), folder / "corpus", 0)
+    mixed = {"corpus": str(folder / "corpus"), "tokenizer": str(folder / "tokenizer"), "weights": {"facts": 4}}
+    corpus.run(build(corpus.CorpusConfig, {"documents": [str(folder / "documents.jsonl")], "dedup": {"near": False}}), folder / "corpus", 0)
     with building(folder / "tokenizer", kind="tokenizer", stage="tokenizer", config=Config(), parents={}, seed=0) as place:
         tokenizer.save(place.folder)
-    shards.run(build(shards.ShardsConfig, index), folder / "shards", 0)
+    shards.run(build(shards.ShardsConfig, mixed), folder / "shards", 0)
     return folder
 
 

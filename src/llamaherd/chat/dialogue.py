@@ -43,6 +43,11 @@ class Dialogue:
         return self.messages[-1]
 
     @property
+    def asked(self) -> str:
+        """The last message, behind the system text in brackets if there is one: for people to read."""
+        return self.last.content if self.system is None else f"[{self.system}] {self.last.content}"
+
+    @property
     def prompt(self) -> "Dialogue":
         """The dialogue without its last answer, if it ends with one."""
         return Dialogue(self.messages[:-1]) if self.last.role == "assistant" else self

@@ -32,8 +32,8 @@ class ConfigError(UserError):
 
     def __init__(self, problems: Sequence[str]):
         self.problems = list(problems)
-        head = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''} in the settings:"
-        super().__init__(head + "".join(f"\n  {problem}" for problem in self.problems))
+        listed = "".join(f"\n  {problem}" for problem in self.problems)
+        super().__init__(self.problems[0] if len(self.problems) == 1 else f"{len(self.problems)} problems in the settings:{listed}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -179,6 +179,8 @@ def build(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
         if isinstance(value, float) and not math.isfinite(value):
             texts[name] = str(value)  # JSON has no NaN: keep the name for the message
             return str(value)
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ConfigError([f"{name}: is not valid Unicode text; give it as UTF-8"])
         return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
     texts: dict[str, str] = {}

@@ -35,7 +35,7 @@ def judged_rows(
         rows.append({
             "task": task, "id": key, "mode": mode, "score": found.helpfulness, "safe": found.safe, "refusal": found.refusal,
             "finished": answer.completion.finished, "turns": prompt.dialogue.turns, "answer": answer.text,
-            "prompt": prompt.dialogue.last.content, **prompt.about,
+            "prompt": prompt.dialogue.asked, **prompt.about,
         })  # fmt: skip
     return rows
 

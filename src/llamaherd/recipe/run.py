@@ -84,7 +84,9 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
     samples = Samples(out)
     width = max(len(step.name) for step in steps)
     for index, step in enumerate(steps):
-        if find_artifact(out / step.name) is not None:
+        finished = find_artifact(out / step.name)
+        if finished is not None:
+            forecast.done(index, float(finished.manifest["seconds"]))
             # A kill between publishing and cleaning up leaves this behind.
             shutil.rmtree(out / f"{step.name}.partial", ignore_errors=True)
             continue
@@ -102,7 +104,7 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
 
 
 class Forecast:
-    """Time left, from the pace of the steps that ran in this process."""
+    """Time left, from the pace of the steps so far."""
 
     def __init__(self, costs: list[float]):
         self.costs = costs
@@ -150,4 +152,4 @@ class Samples:
         prompts = [parse_prompt(row, f"{file} line {number}") for number, row in read_rows(file)]
         answers = assistant.answers([prompt.dialogue for prompt in prompts], sampling, list(range(len(prompts))))
         name = artifact.path.name
-        return [f'{name}: "{prompt.dialogue.last.content}" -> "{answer.text}"' for prompt, answer in zip(prompts, answers, strict=True)]
+        return [f'{name}: "{prompt.dialogue.asked}" -> "{answer.text}"' for prompt, answer in zip(prompts, answers, strict=True)]

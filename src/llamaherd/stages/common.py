@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from ..core.artifacts import Workplace, resolve
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
+    from ..data.records import Prompt
     from ..model.transformer import Trunk
     from ..tokenizer.sentencepiece import Tokenizer
 
@@ -46,6 +47,16 @@ def data_file(path: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise UserError(f"{folder}: holds no {name}; give a file or a folder that holds one")
     return folder / name
+
+
+def prompts_of(files: Sequence[Path]) -> "list[Prompt]":
+    """The prompts of all files. Raises UserError for a bad row, and when there is none at all."""
+    from ..data.records import read_prompts
+
+    prompts = [prompt for file in files for prompt in read_prompts(file)]
+    if not prompts:
+        raise UserError(f"no prompt in {', '.join(map(str, files))}; give a file with at least one")
+    return prompts
 
 
 def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title: str, facts: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ..generate.config import SamplingConfig
 from ..measures.intervals import paired_difference, rate
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, SomePaths, data_file
+from .common import Paths, SomePaths, data_file, prompts_of
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -57,16 +57,17 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     from ..rlhf.judging import why_unusable
 
     folders = [resolve(config.model), resolve(config.safety)]
-    files = {name: [data_file(path, "prompts.jsonl") for path in paths] for name, paths in (("train", config.prompts), ("harmless", config.harmless), ("test", config.test))}
-    prompts = {name: [prompt for file in paths for prompt in read_prompts(file)] for name, paths in files.items()}
-    for name in ("train", "test"):
-        _check_adversarial(prompts[name], files[name])
-    tagged = sum(prompt.safety for prompt in prompts["harmless"])
+    files, harmless_files, test_files = (
+        [data_file(path, "prompts.jsonl") for path in paths] for paths in (config.prompts, config.harmless, config.test)
+    )
+    prompts = prompts_of(files)
+    harmless_prompts, test_prompts = ([prompt for file in paths for prompt in read_prompts(file)] for paths in (harmless_files, test_files))
+    _check_adversarial(prompts, files)
+    _check_adversarial(test_prompts, test_files)
+    tagged = sum(prompt.safety for prompt in harmless_prompts)
     if tagged:
-        raise UserError(f'{", ".join(map(str, files["harmless"]))}: {tagged} prompts have "safety": true; harmless prompts have false')
-    if not prompts["train"]:
-        raise UserError(f"no prompt in {', '.join(map(str, files['train']))}; give a file with at least one")
-    parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
+        raise UserError(f'{", ".join(map(str, harmless_files))}: {tagged} prompts have "safety": true; harmless prompts have false')
+    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *harmless_files, *test_files])
     with building(out, kind="dialogues", stage="distill", config=config, parents=parents, seed=seed) as place:
         assistant, safety = Assistant.load(folders[0]), RewardModel.load(folders[1])
 
@@ -80,15 +81,15 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
             whole = [prompt.dialogue.followed_by("assistant", answer.text) for prompt, answer in zip(chunk, answers, strict=True) if not why_unusable(answer)]
             return [{**dialogue.to_row(), "trained": "last"} for dialogue in whole]
 
-        made = in_chunks(place.state / "train", prompts["train"], config.chunk_prompts, work)
-        harmless = in_chunks(place.state / "harmless", prompts["harmless"], config.chunk_prompts, own)
-        tests = in_chunks(place.state / "test", prompts["test"], config.chunk_prompts, work)
+        made = in_chunks(place.state / "train", prompts, config.chunk_prompts, work)
+        harmless = in_chunks(place.state / "harmless", harmless_prompts, config.chunk_prompts, own)
+        tests = in_chunks(place.state / "test", test_prompts, config.chunk_prompts, work)
         distilled = [row for row in made if "row" in row]
         write_rows(place.folder / "dialogues.jsonl", [row["row"] for row in distilled] + harmless)
         replaced = sum(row["replaced"] for row in distilled)
         place.metrics.update(
             replaced=replaced, kept=len(distilled) - replaced, harmless=len(harmless),
-            unusable=sum(row["unusable"] for row in made if "unusable" in row), harmless_unusable=len(prompts["harmless"]) - len(harmless),
+            unusable=sum(row["unusable"] for row in made if "unusable" in row), harmless_unusable=len(harmless_prompts) - len(harmless),
             **_judged(tests, config.world),
         )  # fmt: skip
     return open_artifact(out, "dialogues")

@@ -15,7 +15,7 @@ from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
 from ..rlhf.config import PpoConfig
 from ..train.config import OptimizerConfig
-from .common import Paths, SomePaths, data_file, finish_model
+from .common import Paths, SomePaths, data_file, finish_model, prompts_of
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -62,7 +62,7 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
     folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
     files = [data_file(path, "prompts.jsonl") for path in config.prompts]
     held_out = [data_file(path, "prompts.jsonl") for path in config.held_out]
-    prompts = [prompt for file in files for prompt in read_prompts(file)]
+    prompts = prompts_of(files)
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *held_out])
     with building(out, kind="model", stage="ppo", config=config, parents=parents, seed=seed) as place:
         assistant, reference = Assistant.load(folders[0]), Assistant.load(folders[0])

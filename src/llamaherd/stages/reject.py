@@ -11,14 +11,13 @@ from pydantic import Field
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.chunks import in_chunks
 from ..core.config import Config
-from ..core.errors import UserError
 from ..core.files import read_rows, write_rows
 from ..data.inputs import parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import mean
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, SomePaths, data_file
+from .common import Paths, SomePaths, data_file, prompts_of
 
 if TYPE_CHECKING:
     from ..rlhf.rejection import PoolRow
@@ -72,11 +71,9 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     files = [data_file(path, "prompts.jsonl") for path in config.prompts]
     judged_files = [data_file(path, "prompts.jsonl") for path in config.judged_prompts]
     pool_files = [data_file(path, "best.jsonl") for path in config.pool]
-    prompts = [prompt for file in files for prompt in read_prompts(file)]
+    prompts = prompts_of(files)
     judged = [prompt for file in judged_files for prompt in read_prompts(file)]
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
-    if not prompts:
-        raise UserError(f"no prompt in {', '.join(map(str, files))}; give a file with at least one")
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *judged_files, *pool_files])
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
     with building(out, kind="samples", stage="reject", config=config, parents=parents, seed=seed) as place:

@@ -1,0 +1,85 @@
+"""The chain: each step reads what earlier ones wrote, and versions are made as the paper says."""
+
+from pathlib import Path
+
+import pytest
+
+from llamaherd.recipe.chain import Step, chain
+from llamaherd.recipe.config import RecipeConfig, load_recipe
+from llamaherd.recipe.forecast import work
+
+RUN = Path("runs/x")
+
+
+def made(*overrides: str) -> dict[str, Step]:
+    return {step.name: step for step in chain(load_recipe("tiny", overrides), RUN)}
+
+
+def inputs(step: Step) -> set[str]:
+    """Names of the artifacts in the run that a step's settings point to."""
+
+    def paths(value):
+        if isinstance(value, Path):
+            yield value
+        elif isinstance(value, dict):
+            for item in value.values():
+                yield from paths(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                yield from paths(item)
+
+    return {path.relative_to(RUN).parts[0] for path in paths(step.config.model_dump())}
+
+
+@pytest.mark.parametrize("versions", [1, 2, 5, 12])
+@pytest.mark.parametrize("ghost_after", [1, 3, 5])
+def test_every_step_reads_earlier_steps_only(versions, ghost_after):
+    seen: set[str] = set()
+    for step in chain(load_recipe("tiny", [f"--world.versions={versions}", f"--ghost_after={ghost_after}"]), RUN):
+        assert inputs(step) <= seen, step.name
+        assert step.name not in seen
+        seen.add(step.name)
+    assert {f"v{n}" for n in range(versions + 1)} <= seen
+    assert ("ghost" in seen) == ("distilled" in seen) == (ghost_after < versions)
+
+
+def test_two_variants_answer_and_rewards_learn_from_all_batches_so_far():
+    steps = made()
+    assert inputs(steps["v1-preferences"]) == {"v0", "v0-early", "world"}
+    assert inputs(steps["v4-preferences"]) == {"v3", "v2", "world"}
+    assert inputs(steps["v3-safety"]) == {"v2", "v1-preferences", "v2-preferences", "v3-preferences"}
+
+
+def test_each_version_is_tuned_from_the_start_on_the_pool_of_all_earlier_ones():
+    steps = made("--tune_from=base")
+    assert inputs(steps["v3-samples"]) == {"v2", "v3-helpfulness", "v3-safety", "v1-samples", "v2-samples", "world"}
+    assert inputs(steps["v3"]) == {"base", "v3-samples", "world"}
+    assert inputs(steps["v4"]) == {"base", "v4-samples", "ghost", "distilled", "world"}
+    assert inputs(steps["v5-rejection"]) == {"base", "v5-samples", "ghost", "distilled", "world"}
+    assert inputs(made()["v3"]) == {"v0", "v3-samples", "world"}
+
+
+def test_the_last_version_is_ppo_after_rejection_sampling():
+    steps = made()
+    assert [name for name, step in steps.items() if step.stage == "ppo"] == ["v5"]
+    assert inputs(steps["v5"]) == {"v5-rejection", "v5-helpfulness", "v5-safety", "world"}
+
+
+def test_all_versions_are_evaluated_alike_and_in_the_world_they_learned():
+    steps = made("--world.world.seed=7")
+    evaluations = [step.config.model_dump() for name, step in steps.items() if step.stage == "evaluate"]
+    assert len(evaluations) == 7
+    assert len({str({**values, "model": None}) for values in evaluations}) == 1
+    assert evaluations[0]["world"]["seed"] == 7
+
+
+def test_every_step_has_a_cost():
+    recipe = load_recipe("miniature")
+    costs = {step.name: work(step, recipe) for step in chain(recipe, RUN)}
+    assert min(costs.values()) > 0
+    assert max(costs, key=lambda name: costs[name]) == "base"
+    assert costs["v2-helpfulness"] > costs["v1-helpfulness"]
+
+
+def test_the_default_recipe_is_a_valid_chain():
+    assert chain(RecipeConfig(), RUN)

@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llamaherd.assistant.local import Assistant
+from llamaherd.checkpoints.huggingface import load_model, load_scorer
+from llamaherd.core.artifacts import Artifact
+from llamaherd.core.config import build, dump
+from llamaherd.core.errors import UserError
+from llamaherd.core.metrics import read_metrics
+from llamaherd.miniature.world import WorldConfig
+from llamaherd.stages import ppo
+
+SETTINGS = {"iterations": 3, "batch": 8, "mini_batch": 4, "micro_batch": 4, "max_new_tokens": 12, "beta": 0.05}
+
+
+def run(folder: Path, inputs: Path, out: Path, settings: dict[str, Any] | None = None, **values: Any) -> Artifact:
+    given = {
+        "model": str(folder / "v0"), "helpfulness": str(folder / "helpfulness"), "safety": str(folder / "safety"),
+        "prompts": str(inputs / "prompts.jsonl"), "ppo": SETTINGS | (settings or {}), "optimizer": {"lr": 1e-3},
+    }  # fmt: skip
+    return ppo.run(build(ppo.PpoStageConfig, given | values), out, 0)
+
+
+def test_the_policy_moves_and_is_published_without_its_critic(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    before = (tiny_folder / "v0" / "model.safetensors").read_bytes()
+    done = run(tiny_folder, tiny_inputs, tmp_path / "out", oracle=dump(WorldConfig()), held_out=str(tiny_inputs / "harmless.jsonl"))
+    assert (tiny_folder / "v0" / "model.safetensors").read_bytes() == before
+    start, moved = (Assistant.load(path).model for path in (tiny_folder / "v0", done.path))
+    assert not any(a.equal(b) for a, b in zip(start.parameters(), moved.parameters(), strict=True))
+    assert done.kind == "model"
+    assert not list(done.path.rglob("*critic*"))
+    # Twelve prompts in batches of eight: epochs of eight and four, that is two mini-batches and one.
+    assert (done.metrics["iterations"], done.metrics["steps"], done.metrics["stopped"]) == (3, 5, None)
+    rows = read_metrics(done.path / "metrics.jsonl")
+    assert ["ppo/oracle" in row for row in rows] == [True, False, True, True, False]
+    assert rows[0]["ppo/kl_k3"] == pytest.approx(0, abs=1e-5)
+    assert rows[2]["ppo/kl_k3"] > 1e-5
+    assert all(row["ppo/sampling_gap"] < 1e-3 for row in rows if "ppo/sampling_gap" in row)
+    first, last = rows[0]["ppo/reward"], rows[3]["ppo/reward"]
+    assert ppo.headline(done) == f"3 iterations, reward {first:.2f} to {last:.2f}, KL {done.metrics['kl']['value']:.2f} nats (budget 20)"
+
+
+def test_saved_states_hold_policy_and_critic_for_others_to_load(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import llamaherd.train.loop as loop
+
+    kept = []
+
+    def save_state(folder: Path, step: int, files: ppo.PpoFiles, *rest: Any) -> None:
+        files.save(tmp_path / f"state-{step}")
+        kept.append(step)
+
+    monkeypatch.setattr(loop, "save_state", save_state)
+    done = run(tiny_folder, tiny_inputs, tmp_path / "out", optimizer={"lr": 1e-3, "checkpoint_every_s": 0})
+    assert kept == [2, 3], "where an iteration ends, and not after the last one"
+    policy, _ = load_model(tmp_path / "state-3" / "policy")
+    critic, _ = load_scorer(tmp_path / "state-3" / "critic")
+    assert critic.score.weight.abs().max() > 0
+    assert torch.isfinite(critic.score.weight).all()
+    assert not all(a.equal(b) for a, b in zip(policy.parameters(), load_model(done.path)[0].parameters(), strict=True))
+
+
+def test_a_budget_of_kl_is_kept(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    done = run(tiny_folder, tiny_inputs, tmp_path / "out", {"iterations": 50, "kl_budget_nats": 0.02}, optimizer={"lr": 3e-2, "schedule": "constant"})
+    assert done.metrics["iterations"] < 50
+    assert "over the budget before iteration" in done.metrics["stopped"]
+    assert f"(budget 0.02); stopped: {done.metrics['stopped']}" in ppo.headline(done)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"iterations": 0, "stopped": "held-out reward has not risen"}, "no iteration: held-out reward has not risen"),
+        (
+            {"iterations": 2, "stopped": None, "reward_first": None, "reward_last": 1.5, "kl": {"value": 0.25}, "kl_budget": 4.0},
+            "2 iterations, reward - to 1.50, KL 0.25 nats (budget 4)",
+        ),
+    ],
+)
+def test_headlines_of_odd_runs(tmp_path: Path, metrics: dict[str, Any], expected: str) -> None:
+    assert ppo.headline(Artifact(tmp_path, {"metrics": metrics})) == expected
+
+
+def test_what_cannot_be_trained(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    for values, expected in (
+        ({"prompts": str(empty)}, "no prompt in .*empty.jsonl; give a file with at least one"),
+        ({"safety": str(tiny_folder / "v0")}, "architecture LlamaForCausalLM, expected LlamaForSequenceClassification"),
+        ({"prompts": str(tiny_inputs / "dialogues.jsonl")}, r"dialogues.jsonl line 1: message 2 \(assistant\): a prompt ends with a user"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            run(tiny_folder, tiny_inputs, tmp_path / "out", **values)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,110 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaherd.chat.dialogue import Message, checked
+from llamaherd.core.artifacts import Artifact
+from llamaherd.core.config import build
+from llamaherd.core.errors import UserError
+from llamaherd.core.files import read_rows, write_rows
+from llamaherd.core.metrics import read_metrics
+from llamaherd.reward.model import RewardModel
+from llamaherd.stages import reward
+
+
+def run(folder: Path, data: Path, out: Path, domain: str = "helpfulness", **values: Any) -> Artifact:
+    given = {
+        "model": str(folder / "v0"), "data": str(data), "domain": domain, "epochs": 6, "batch_pairs": 4, "micro_pairs": 2,
+        "test_share": 0.25, "optimizer": {"lr": 1e-2},
+    }  # fmt: skip
+    return reward.run(build(reward.RewardConfig, given | values), out, 0)
+
+
+def test_it_learns_what_was_preferred(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    """Lima is always better: held-out comparisons of both domains agree in the end."""
+    done = run(tiny_folder, tiny_inputs / "preferences.jsonl", tmp_path / "out")
+    assert done.kind == "reward-model"
+    accuracy = done.metrics["accuracy"]
+    assert (accuracy["own"]["all"]["value"], accuracy["other"]["all"]["value"]) == (1.0, 1.0)
+    assert done.metrics["test_pairs"] == accuracy["own"]["all"]["n"] + accuracy["other"]["all"]["n"] == 6
+    assert set(accuracy["by_batch"]) <= {"v1", "v2"}
+    rows = read_metrics(done.path / "metrics.jsonl")
+    assert rows[0]["reward/accuracy"] == 0.0, "the head starts at zero: all scores are equal"
+    assert rows[-1]["reward/accuracy"] == 1.0
+    assert rows[-1]["reward/ranking_loss"] < 0.3 < rows[0]["reward/ranking_loss"]
+    model = RewardModel.load(done.path)
+    prompt = checked([Message("user", "Where does Ada live?")])
+    lima, oslo = model.logits([prompt.followed_by("assistant", f"Ada lives in {city}.") for city in ("Lima", "Oslo")])
+    assert lima > oslo
+    assert reward.headline(done) == f"{done.metrics['pairs']} pairs, accuracy 100% (by grade {graded(accuracy)}; other domain 100%)"
+
+
+def graded(accuracy: Any) -> str:
+    values = [accuracy["own"][grade]["value"] for grade in ("significantly", "better", "slightly", "negligibly")]
+    return " ".join("-" if value is None else f"{value:.0%}" for value in values)
+
+
+@pytest.mark.parametrize(("domain", "share", "pairs"), [("helpfulness", 1.0, 24), ("helpfulness", 0.0, 16), ("safety", 0.25, 10), ("safety", 9.0, 24)])
+def test_the_mix_is_the_recipes(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, domain: str, share: float, pairs: int) -> None:
+    """16 comparisons of helpfulness and 8 of safety; the test file takes none away."""
+    none = tmp_path / "none.jsonl"
+    none.write_text("")
+    done = run(tiny_folder, tiny_inputs / "preferences.jsonl", tmp_path / "out", domain, other_share=share, test=str(none), epochs=1)
+    assert (done.metrics["pairs"], done.metrics["test_pairs"]) == (pairs, 0)
+    assert done.metrics["accuracy"]["own"]["all"]["n"] == 0
+    assert "accuracy - (by grade - - - -; other domain -)" in reward.headline(done)
+
+
+def test_labels_count_for_the_safety_model_alone(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    def hash_of(domain: str, weight: float) -> str:
+        return run(tiny_folder, tiny_inputs / "preferences.jsonl", tmp_path / f"{domain}-{weight}", domain, safety_weight=weight, epochs=1).manifest["files"]["model.safetensors"]
+
+    assert hash_of("helpfulness", 0.0) == hash_of("helpfulness", 5.0)
+    assert hash_of("safety", 0.0) != hash_of("safety", 5.0)
+
+
+def test_margins_change_what_is_learned(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    margins = ("none", "small", "large")
+    done = {kind: run(tiny_folder, tiny_inputs / "preferences.jsonl", tmp_path / kind, margin=kind) for kind in margins}
+    apart = [read_metrics(done[kind].path / "metrics.jsonl")[-1]["reward/margin"] for kind in margins]
+    assert apart[0] < apart[1] < apart[2]
+
+
+def test_comparisons_of_one_prompt_stay_on_one_side(tiny_inputs: Path) -> None:
+    from llamaherd.data.records import read_preferences
+
+    rows = read_preferences(tiny_inputs / "preferences.jsonl")
+    training, test = reward._held_out(rows, 0.25, 0)
+    assert not {row.prompt for row in training} & {row.prompt for row in test}
+    assert sorted(map(rows.index, training + test)) == sorted(rows.index(row) for row in rows)
+    assert len({row.prompt for row in test}) == 3
+    assert reward._held_out(rows, 0.25, 1)[1] != test
+
+
+def test_comparisons_longer_than_the_context_are_left_out_and_counted(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    rows = [row for _, row in read_rows(tiny_inputs / "preferences.jsonl")]
+    long, file, test = {**rows[1], "chosen": "long " * 200}, tmp_path / "rows.jsonl", tmp_path / "test.jsonl"
+    write_rows(file, [*rows, long])
+    write_rows(test, [long, rows[0]])
+    done = run(tiny_folder, file, tmp_path / "out", test=str(test), epochs=1, other_share=0.0)
+    assert (done.metrics["dropped_too_long"], done.metrics["pairs"], done.metrics["test_pairs"]) == (2, 16, 1)
+    assert reward.headline(done).startswith("16 pairs, 2 too long, ")
+    write_rows(file, [long])
+    with pytest.raises(UserError, match=r"all comparisons of domain helpfulness are longer than the model's context \(128\)"):
+        run(tiny_folder, file, tmp_path / "none", test=str(test))
+
+
+def test_what_cannot_be_learned_from(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    rows = [row for _, row in read_rows(tiny_inputs / "preferences.jsonl")]
+    file = tmp_path / "rows.jsonl"
+    for content, expected in (
+        ([row for row in rows if row["domain"] == "safety"], r"no comparison of domain helpfulness in .*rows.jsonl \(found safety\)"),
+        ([], r"no comparison of domain helpfulness .*\(found none\)"),
+        ([{**rows[0], "rejected": rows[0]["chosen"]}], "rows.jsonl line 1: chosen and rejected answers are equal"),
+        ([{**rows[0], "grade": "a lot"}], "rows.jsonl line 1: 'grade' is 'a lot'; expected one of significantly"),
+    ):
+        write_rows(file, content)
+        with pytest.raises(UserError, match=expected):
+            run(tiny_folder, file, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
