@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,26 @@ settings.load_profile("no-deadline")
 set_threads(1)
 
 PEOPLE, CITIES = ("Ada", "Ben", "Eva", "Max"), ("Lima", "Oslo", "Rome", "Kyiv")
+
+
+@pytest.fixture(scope="session")
+def small_files() -> Callable[[int], AbstractContextManager[None]]:
+    """`with small_files(bytes):` files of this process can grow no larger, which fails like a full disk.
+
+    It ends with the block, before pytest writes its own output, which may be a larger file.
+    """
+    resource = pytest.importorskip("resource", reason="this system has no limits on file sizes")
+
+    @contextmanager
+    def limited(limit_bytes: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

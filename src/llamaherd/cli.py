@@ -144,6 +144,8 @@ def show(file: Path, *, model: str, limit: int | None = None) -> None:
     from .data.show import show as show_rows
     from .tokenizer.sentencepiece import Tokenizer
 
+    if limit is not None and limit < 0:
+        raise UserError(f"--limit is {limit}; expected a number of rows")
     show_rows(file, Tokenizer.load(resolve(model)), sys.stdout, limit)
 
 

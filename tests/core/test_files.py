@@ -4,7 +4,8 @@ import gzip
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,6 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".jsonl.zst": lambda content: zstandard.ZstdCompressor().compress(content),
     ".frames.zst": in_two_frames,
 }
-
-
-@pytest.fixture
-def tiny_disk() -> Iterator[Callable[[int], None]]:
-    """Caps the size of every file this process writes, which fails like a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("suffix", PACK)
@@ -171,15 +163,17 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["x.txt"]
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path: Path, tiny_disk: Callable[[int], None]) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_rest(
+    tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
     path = tmp_path / "x.bin"
     write_bytes(path, b"old")
-    tiny_disk(4096)
-    with pytest.raises(OSError) as caught:
-        write_bytes(path, bytes(100_000))
+    with small_files(4096):
+        with pytest.raises(OSError) as caught:
+            write_bytes(path, bytes(100_000))
+        with pytest.raises(OSError):
+            write_rows(path, [{"text": "x" * 5000}])
     assert str(path) in str(caught.value)
-    with pytest.raises(OSError):
-        write_rows(path, [{"text": "x" * 5000}])
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x.bin"]
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -220,17 +220,6 @@ def test_saved_states_are_models_that_others_load(half_way: Path) -> None:
     assert transformers.AutoTokenizer.from_pretrained(folder)("the fox").input_ids[0] == 1
 
 
-@contextmanager
-def disk_with(bytes_per_file: int) -> Iterator[None]:
-    resource = pytest.importorskip("resource", reason="this system has no limits on file sizes")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def tree(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -240,11 +229,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_full_disk_names_the_file_and_leaves_older_states(
-    run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path
+    run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     before = tree(tmp_path / "state")
-    with disk_with(30_000), pytest.raises(OSError, match=r"model\.safetensors"):  # the weights take more
+    with small_files(30_000), pytest.raises(OSError, match=r"model\.safetensors"):  # the weights take more
         run(tmp_path)
     assert tree(tmp_path / "state") == before
     assert equal(run(tmp_path), whole)

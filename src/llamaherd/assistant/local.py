@@ -10,6 +10,7 @@ from ..chat.template import encode_prompt, read_answer
 from ..checkpoints.huggingface import load_model
 from ..core.artifacts import resolve
 from ..core.device import best_device
+from ..core.errors import UserError
 from ..generate.config import SamplingConfig
 from ..generate.engine import Completion, generate, steps
 from ..model.transformer import Transformer
@@ -51,6 +52,12 @@ class Assistant:
 
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
         return encode_prompt(dialogue, self.tokenizer)
+
+    def demand_room(self, dialogue: Dialogue, where: str) -> None:
+        """Raises UserError when a prompt fills the context and so leaves no room for an answer."""
+        tokens, context = len(self.prompt_ids(dialogue)), self.model.config.context
+        if tokens >= context:
+            raise UserError(f"{where} has {tokens} tokens, and the model's context is {context}; shorten it or leave out earlier turns")
 
     def answers(self, dialogues: Sequence[Dialogue], config: SamplingConfig, seeds: Sequence[int]) -> list[Answer]:
         """One answer to each dialogue that ends with a user. Raises UserError when one has no room in the context."""

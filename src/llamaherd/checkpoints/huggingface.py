@@ -159,6 +159,8 @@ def _fill(weight: Tensor, value: Tensor, name: str) -> None:
 
 
 def _raw_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: holds no config.json; expected a Hugging Face Llama folder, such as a model that llamaherd wrote")
     raw = read_json(folder / "config.json")
     if not isinstance(raw, dict):
         raise UserError(f"{folder / 'config.json'}: holds a {type(raw).__name__}; expected the config.json of a Llama model")

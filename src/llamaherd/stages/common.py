@@ -12,6 +12,7 @@ from ..core.artifacts import Workplace, resolve
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
+    from ..assistant.local import Assistant
     from ..data.records import Prompt
     from ..model.transformer import Trunk
     from ..tokenizer.sentencepiece import Tokenizer
@@ -49,12 +50,20 @@ def data_file(path: Path, name: str) -> Path:
     return folder / name
 
 
-def prompts_of(files: Sequence[Path]) -> "list[Prompt]":
-    """The prompts of all files. Raises UserError for a bad row, and when there is none at all."""
+def prompts_of(files: Sequence[Path], *assistants: "Assistant", optional: bool = False) -> "list[Prompt]":
+    """The prompts of all files, for these models to answer.
+
+    Raises UserError for a bad row, for a prompt that fills the context, and (unless `optional`) when there is none at all.
+    """
     from ..data.records import read_prompts
 
-    prompts = [prompt for file in files for prompt in read_prompts(file)]
-    if not prompts:
+    prompts = []
+    for file in files:
+        for number, prompt in enumerate(read_prompts(file), 1):
+            for assistant in assistants:
+                assistant.demand_room(prompt.dialogue, f"{file}: prompt {number}")
+            prompts.append(prompt)
+    if not prompts and not optional:
         raise UserError(f"no prompt in {', '.join(map(str, files))}; give a file with at least one")
     return prompts
 

@@ -52,7 +52,6 @@ class PpoStageConfig(PpoSettings):
 def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
     """Trains the policy. Raises UserError."""
     from ..assistant.local import Assistant
-    from ..data.records import read_prompts
     from ..model.transformer import scorer_from
     from ..reward.combine import Combination
     from ..reward.model import RewardModel
@@ -62,15 +61,15 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
     folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
     files = [data_file(path, "prompts.jsonl") for path in config.prompts]
     held_out = [data_file(path, "prompts.jsonl") for path in config.held_out]
-    prompts = prompts_of(files)
+    assistant = Assistant.load(folders[0])
+    prompts, looks = prompts_of(files, assistant), prompts_of(held_out, assistant, optional=True)
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *held_out])
     with building(out, kind="model", stage="ppo", config=config, parents=parents, seed=seed) as place:
-        assistant, reference = Assistant.load(folders[0]), Assistant.load(folders[0])
+        reference = Assistant.load(folders[0])
         model = ActorCritic(assistant.model, scorer_from(assistant.model))
         source = Ppo(
             model, reference.model, assistant, Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2])),
-            prompts, [prompt for file in held_out for prompt in read_prompts(file)], config.ppo, seed_for(seed, "ppo"),
-            _oracle(config.oracle),
+            prompts, looks, config.ppo, seed_for(seed, "ppo"), _oracle(config.oracle),
         )  # fmt: skip
         done = train(
             model, lambda batch: ppo_loss(model, batch, config.ppo), source.batches, total_steps=source.steps(),

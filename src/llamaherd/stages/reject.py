@@ -62,7 +62,7 @@ class RejectConfig(RejectSettings):
 def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     """Writes samples.jsonl (all candidates), best.jsonl (this version's best) and dialogues.jsonl (the pool, ready for tuning)."""
     from ..assistant.local import Assistant
-    from ..data.records import Prompt, read_prompts
+    from ..data.records import Prompt
     from ..reward.combine import Combination
     from ..reward.model import RewardModel
     from ..rlhf.rejection import PoolRow, best_rows, dialogue_of, pooled, sample_answers
@@ -71,13 +71,12 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     files = [data_file(path, "prompts.jsonl") for path in config.prompts]
     judged_files = [data_file(path, "prompts.jsonl") for path in config.judged_prompts]
     pool_files = [data_file(path, "best.jsonl") for path in config.pool]
-    prompts = prompts_of(files)
-    judged = [prompt for file in judged_files for prompt in read_prompts(file)]
+    assistant = Assistant.load(folders[0])
+    prompts, judged = prompts_of(files, assistant), prompts_of(judged_files, assistant, optional=True)
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *judged_files, *pool_files])
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
     with building(out, kind="samples", stage="reject", config=config, parents=parents, seed=seed) as place:
-        assistant = Assistant.load(folders[0])
         rewards = Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2]))
 
         def sample(chunk: Sequence[Prompt], first: int) -> list[dict[str, Any]]:

@@ -69,11 +69,15 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     test_files = [data_file(path, "test.jsonl") for path in config.test]
     rows = [preference for file in files for preference in read_preferences(file)]
     tests = [preference for file in test_files for preference in read_preferences(file)]
-    if not test_files:
-        rows, tests = _held_out(rows, config.test_share, seed)
     if not any(row.domain == config.domain for row in rows):
         domains = sorted({row.domain for row in rows})
         raise UserError(f"no comparison of domain {config.domain} in {', '.join(map(str, files))} (found {', '.join(domains) or 'none'})")
+    if not test_files:
+        rows, tests = _held_out(rows, config.test_share, seed)
+    if not any(row.domain == config.domain for row in rows):
+        raise UserError(
+            f"all comparisons of domain {config.domain} are held out for testing; give --test FILE, or comparisons of more prompts"
+        )
     language_model, tokenizer = load_model(folder, best_device())
     scorer = scorer_from(language_model)
     model = RewardModel(scorer, tokenizer)
