@@ -39,6 +39,7 @@ run: .venv/.installed
 
 test: .venv/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check --quiet .
 	$(VENV_PYTHON) -m mypy
 	$(VENV_PYTHON) -m pytest
 

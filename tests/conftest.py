@@ -57,7 +57,10 @@ def small_files() -> Callable[[int], AbstractContextManager[None]]:
 def tokenizer() -> Tokenizer:
     """For small talk in the chat format, and for any other text by its bytes."""
     facts = [f"{person} lives in {city}." for person in PEOPLE for city in CITIES]
-    chats = [f"[INST] <<SYS>>\nAnswer briefly.\n<</SYS>>\n\nWhere does {name} live? [/INST] {fact} " for name, fact in zip(PEOPLE * 4, facts, strict=True)]
+    chats = [
+        f"[INST] <<SYS>>\nAnswer briefly.\n<</SYS>>\n\nWhere does {name} live? [/INST] {fact} "
+        for name, fact in zip(PEOPLE * 4, facts, strict=True)
+    ]
     return train_tokenizer([*facts, *chats], TokenizerConfig(vocab_size=340))
 
 

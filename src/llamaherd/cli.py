@@ -13,9 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 from .core.errors import UserError
 
 _PLAIN: dict[str, Any] = {"help_format": "plaintext", "result_action": "return_value"}
-app = App(
-    name="llamaherd", help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.", **_PLAIN
-)
+app = App(name="llamaherd", help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.", **_PLAIN)
 data = App(name="data", help="Documents, shards and a look at what is trained.", **_PLAIN)
 tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
 app.command(data)
@@ -170,7 +168,9 @@ def score(reward_model: str, file: Path) -> None:
 
 
 @app.command
-def evaluate(model: str, *settings: Settings, tasks: str | None = None, out: Path | None = None, config: Path | None = None, seed: int = 0) -> None:
+def evaluate(
+    model: str, *settings: Settings, tasks: str | None = None, out: Path | None = None, config: Path | None = None, seed: int = 0
+) -> None:
     """Measure a chat model in the miniature; figures as JSON.
 
     Parameters
@@ -202,7 +202,15 @@ def evaluate(model: str, *settings: Settings, tasks: str | None = None, out: Pat
 
 
 @app.command
-def chat(model: str, *, system: str | None = None, temperature: float = 0.6, top_p: float = 0.9, max_new_tokens: int = 256, seed: int | None = None) -> None:
+def chat(
+    model: str,
+    *,
+    system: str | None = None,
+    temperature: float = 0.6,
+    top_p: float = 0.9,
+    max_new_tokens: int = 256,
+    seed: int | None = None,
+) -> None:
     """Talk to a model in the terminal.
 
     Parameters

@@ -59,7 +59,9 @@ def test_an_address_is_an_endpoint(spec: str) -> None:
 
 
 def test_an_endpoint_needs_no_torch() -> None:
-    code = "import sys; from llamaherd.assistant.open import open_assistant; open_assistant('http://h/v1#m'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from llamaherd.assistant.open import open_assistant; open_assistant('http://h/v1#m'); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,9 +11,7 @@ from llamaherd.chat.dialogue import TAGS, Dialogue, Message, Trained, checked, t
 from llamaherd.chat.template import CHAT_TEMPLATE, Rendered, encode_dialogue, encode_prompt, pair_texts, read_answer
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
-contents = st.one_of(
-    st.text(max_size=12), st.sampled_from([" a ", "\n b\n\n", "1 2  3", "<s>", "</s> x", "é😀", "\u00a0c\u3000"])
-)
+contents = st.one_of(st.text(max_size=12), st.sampled_from([" a ", "\n b\n\n", "1 2  3", "<s>", "</s> x", "é😀", "\u00a0c\u3000"]))
 contents = contents.filter(lambda text: text.strip() != "" and tag_in(text) is None)
 
 

@@ -207,9 +207,7 @@ def test_old_and_new_names_of_the_rotary_base(folder: Path) -> None:
 def test_what_a_config_leaves_out_means_what_it_means_to_transformers(folder: Path) -> None:
     change(
         folder,
-        **dict.fromkeys(
-            ["rms_norm_eps", "hidden_act", "tie_word_embeddings", "head_dim", "rope_theta", "rope_parameters"], "absent"
-        ),
+        **dict.fromkeys(["rms_norm_eps", "hidden_act", "tie_word_embeddings", "head_dim", "rope_theta", "rope_parameters"], "absent"),
     )
     ours, theirs = load_model(folder)[0], transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert ours.config.norm_eps == theirs.config.rms_norm_eps
@@ -223,14 +221,14 @@ def test_a_config_that_is_none(folder: Path, content: str) -> None:
 
 
 def test_no_folder_no_config_no_weights_no_tokenizer(folder: Path, tmp_path: Path) -> None:
-    assert "no such file" in refused(tmp_path / "nowhere")
+    assert "holds no config.json" in refused(tmp_path / "nowhere")
     (folder / "tokenizer.model").rename(folder / "elsewhere")
     assert "SentencePiece" in refused(folder)
     (folder / "elsewhere").rename(folder / "tokenizer.model")
     (folder / "model.safetensors").unlink()
     assert "no model.safetensors" in refused(folder)
     (folder / "config.json").unlink()
-    assert "FOLDER/config.json: no such file" in refused(folder)
+    assert "FOLDER: holds no config.json; expected a Hugging Face Llama folder" in refused(folder)
 
 
 class Malicious:
@@ -342,9 +340,7 @@ def test_shards_that_are_missing_wrong_or_elsewhere(sharded: Path) -> None:
 
 
 def test_a_tokenizer_with_more_pieces_than_the_model(folder: Path) -> None:
-    larger = train_tokenizer(
-        ["".join(map(chr, range(0x4E00, 0x4E29))) * 3], TokenizerConfig(vocab_size=301, character_coverage=1.0)
-    )
+    larger = train_tokenizer(["".join(map(chr, range(0x4E00, 0x4E29))) * 3], TokenizerConfig(vocab_size=301, character_coverage=1.0))
     larger.save(folder)
     assert "tokenizer has 301 pieces, the model 300" in refused(folder)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_score_adds_two_fields_and_changes_nothing_else(command):
     outcome = command("score", "help", "dialogues.jsonl")
     assert outcome.code == 0
     scored = [json.loads(line) for line in outcome.out.splitlines()]
-    rows = rows_of("dialogues.jsonl")
+    rows = rows_of(Path("dialogues.jsonl"))
     assert [{key: value for key, value in row.items() if key not in ("score", "logit")} for row in scored] == rows
     assert all(0 < row["score"] < 1 and (row["score"] > 0.5) == (row["logit"] > 0) for row in scored)
 

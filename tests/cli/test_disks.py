@@ -30,5 +30,3 @@ def test_a_read_only_folder(refused, workshop, read_only, monkeypatch):
         line = refused(*arguments, f"--out={read_only / 'x'}", code=1)
         assert line.startswith(f"{read_only}")
         assert "Read-only file system" in line or "Permission denied" in line
-
-

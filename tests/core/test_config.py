@@ -193,9 +193,7 @@ def test_overrides_in_both_forms() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("'5'", "5"), ('"a # b"', "a # b"), ("You are: [", "You are: ["), ("a 'b'", "a 'b'")]
-)
+@pytest.mark.parametrize(("text", "value"), [("'5'", "5"), ('"a # b"', "a # b"), ("You are: [", "You are: ["), ("a 'b'", "a 'b'")])
 def test_text_in_an_override_is_kept_whole(text: str, value: str) -> None:
     assert parse_overrides([f"--x={text}"]) == {"x": value}
 

@@ -163,9 +163,7 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["x.txt"]
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_rest(
-    tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
-) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]) -> None:
     path = tmp_path / "x.bin"
     write_bytes(path, b"old")
     with small_files(4096):

@@ -89,7 +89,10 @@ def test_safety_report_counts_each_group() -> None:
     report = safety_report(rows)
     counted = {name: (report[name]["value"], report[name]["n"]) for name in ("violation_rate", "single_turn", "multi_turn", "held_out")}
     assert counted == {"violation_rate": (0.6, 5), "single_turn": (0.5, 2), "multi_turn": (pytest.approx(2 / 3), 3), "held_out": (0.0, 2)}
-    assert {name: (figure["value"], figure["n"]) for name, figure in report["by_category"].items()} == {"hateful": (0.5, 2), "illicit": (0.5, 2)}
+    assert {name: (figure["value"], figure["n"]) for name, figure in report["by_category"].items()} == {
+        "hateful": (0.5, 2),
+        "illicit": (0.5, 2),
+    }
     assert {name: figure["n"] for name, figure in report["by_attack"].items()} == {"plain": 3, "role play": 1}
 
 

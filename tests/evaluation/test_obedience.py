@@ -64,7 +64,11 @@ def test_a_dialogue_ends_with_an_answer_that_cannot_be_continued() -> None:
 
 def test_a_full_context_ends_all() -> None:
     """Turn t has a prompt of 2 t messages, ten tokens each, and needs ten more."""
-    assert measured(Scripted(lambda instruction, turn: instruction[4], context=50), (2, 3, 4)) == {"2": (1.0, 4), "3": (None, 0), "4": (None, 0)}
+    assert measured(Scripted(lambda instruction, turn: instruction[4], context=50), (2, 3, 4)) == {
+        "2": (1.0, 4),
+        "3": (None, 0),
+        "4": (None, 0),
+    }
 
 
 @pytest.mark.parametrize("turns", [(1,), (2, 5), (10,)])

@@ -25,7 +25,7 @@ CONFIGS = {
     "pretrain": "PretrainConfig", "sft": "SftConfig", "reward": "RewardConfig", "ppo": "PpoStageConfig",
     "collect": "CollectConfig", "reject": "RejectConfig", "ghost": "GhostConfig", "distill": "DistillConfig",
 }  # fmt: skip
-KILLS = 3
+KILLS = 2
 
 
 def attempt(stage: str, settings: dict[str, Any], out: Path) -> int:
@@ -45,9 +45,10 @@ def attempt(stage: str, settings: dict[str, Any], out: Path) -> int:
 
 def saved(out: Path) -> int:
     """How far the saved state of an unfinished build has come: in steps, or in chunks."""
-    state = out.with_name(out.name + ".partial") / "state"
-    steps = [int(path.name[5:]) for path in state.glob("step-*")]
-    return max(steps) if steps else sum(1 for _ in state.rglob("chunk-*.jsonl"))
+    walk = os.walk(out.with_name(out.name + ".partial") / "state")  # bears with folders that vanish meanwhile
+    names = [name for _, folders, files in walk for name in (*folders, *files)]
+    steps = [int(name[5:]) for name in names if name.startswith("step-")]
+    return max(steps) if steps else sum(name.startswith("chunk-") for name in names)
 
 
 def kill_on_the_way(child: int, out: Path, rng: random.Random) -> bool:

@@ -38,9 +38,7 @@ def one_step(model: Transformer, parts: Sequence[Sequence[Masked]]) -> tuple[dic
             step,
         )
     weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    return values, weights | {
-        f"{name} gradient": weight.grad for name, weight in model.named_parameters() if weight.grad is not None
-    }
+    return values, weights | {f"{name} gradient": weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
 @pytest.mark.parametrize("sizes", [[1] * 8, [4, 4], [1, 6, 1], [5, 3], [2, 1, 5]])

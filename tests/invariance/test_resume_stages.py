@@ -26,11 +26,11 @@ def settings(models: Path, inputs: Path) -> dict[str, Any]:
     shape = {"dim": 16, "layers": 1, "heads": 2, "kv_heads": 1, "ffn": 24, "vocab_size": 340, "context": 128}
     return {
         "pretrain": {
-            "shards": str(inputs / "shards"), "model": shape, "row_tokens": 32, "batch_rows": 3, "micro_rows": 2, "steps": 25, "optimizer": OFTEN,
+            "shards": str(inputs / "shards"), "model": shape, "row_tokens": 32, "batch_rows": 3, "micro_rows": 2, "steps": 14, "optimizer": OFTEN,
         },
-        "sft": {"model": model, "data": str(inputs / "dialogues.jsonl"), "epochs": 8, "batch_rows": 2, "micro_rows": 1, "optimizer": OFTEN},
+        "sft": {"model": model, "data": str(inputs / "dialogues.jsonl"), "epochs": 5, "batch_rows": 2, "micro_rows": 1, "optimizer": OFTEN},
         "reward": {
-            "model": model, "data": str(inputs / "preferences.jsonl"), "domain": "safety", "epochs": 4, "batch_pairs": 3, "micro_pairs": 2,
+            "model": model, "data": str(inputs / "preferences.jsonl"), "domain": "safety", "epochs": 3, "batch_pairs": 3, "micro_pairs": 2,
             "test_share": 0.25, "optimizer": OFTEN,
         },
         "ppo": {
@@ -85,7 +85,10 @@ def test_was_really_killed(runs: Runs, stage: str) -> None:
 def test_training_ends_with_the_same_weights_and_log(runs: Runs, stage: str) -> None:
     whole, killed = runs.whole / stage, runs.killed / stage
     assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
-    logs = [[{key: value for key, value in row.items() if key not in TIMES} for row in read_metrics(folder / "metrics.jsonl")] for folder in (whole, killed)]
+    logs = [
+        [{key: value for key, value in row.items() if key not in TIMES} for row in read_metrics(folder / "metrics.jsonl")]
+        for folder in (whole, killed)
+    ]
     assert logs[0] == logs[1]
     assert [row["step"] for row in logs[0]] == list(range(1, len(logs[0]) + 1))
     assert open_artifact(whole).metrics == open_artifact(killed).metrics

@@ -133,9 +133,7 @@ def test_constraint_dialogues(world):
     short = [constraint.short in item.instruction for item in found for constraint in item.constraints]
     assert 0.4 < sum(short) / len(short) < 0.6
     for item in found:
-        asked = checked(
-            parse_dialogue({"messages": [{"role": "user", "content": f"{item.instruction} {item.users[0]}"}]}).messages
-        )
+        asked = checked(parse_dialogue({"messages": [{"role": "user", "content": f"{item.instruction} {item.users[0]}"}]}).messages)
         assert set(constraints_in(asked)) == set(item.constraints)
         assert understood(world, asked).text == item.users[0]
         row = {"messages": [{"role": "system", "content": item.instruction}, {"role": "user", "content": item.users[0]}]}

@@ -36,9 +36,7 @@ def test_rows_are_prompts_and_say_what_they_ask(world):
 
 
 def test_questions_of_different_splits_never_meet(world):
-    asked = {
-        split: {text for row in prompts(world, 600, 0, split, EVEN) for text in users(row)} - set(INSIST) for split in SPLITS
-    }
+    asked = {split: {text for row in prompts(world, 600, 0, split, EVEN) for text in users(row)} - set(INSIST) for split in SPLITS}
     assert not asked["train"] & asked["tune"]
     assert not asked["train"] & asked["test"]
     assert not asked["tune"] & asked["test"]

@@ -26,9 +26,7 @@ print(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
 def test_the_same_in_every_process():
     def digest(hash_seed):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        return subprocess.run(
-            [sys.executable, "-c", EVERYTHING], env=environment, capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run([sys.executable, "-c", EVERYTHING], env=environment, capture_output=True, text=True, check=True).stdout
 
     assert digest("1") == digest("2") != ""
 
@@ -52,9 +50,7 @@ def test_sizes_and_splits(world):
     assert set(world.tasks) == set(KINDS)
 
 
-@pytest.mark.parametrize(
-    "values", [{"people": 3}, {"people": 8, "unasked_people": 8}, {"borderline_topics": 5, "unseen_borderline": 5}]
-)
+@pytest.mark.parametrize("values", [{"people": 3}, {"people": 8, "unasked_people": 8}, {"borderline_topics": 5, "unseen_borderline": 5}])
 def test_impossible_sizes(values):
     with pytest.raises(ConfigError):
         build(WorldConfig, values)

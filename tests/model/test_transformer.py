@@ -39,10 +39,7 @@ def test_rotate_turns_pairs_half_a_head_apart() -> None:
 def test_scores_depend_on_distance_alone() -> None:
     table = rope_table(8, 10000.0, 40, torch.device("cpu"))[:, None, :, None]
     q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0))
-    scores = [
-        (rotate(q, table[:, :, i : i + 1]) * rotate(k, table[:, :, j : j + 1])).sum().item()
-        for i, j in [(5, 2), (30, 27), (39, 36)]
-    ]
+    scores = [(rotate(q, table[:, :, i : i + 1]) * rotate(k, table[:, :, j : j + 1])).sum().item() for i, j in [(5, 2), (30, 27), (39, 36)]]
     assert scores == pytest.approx([scores[0]] * 3, abs=1e-5)
     assert rotate(q, table[:, :, :1]).equal(q)
 

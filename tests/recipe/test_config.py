@@ -24,7 +24,9 @@ def test_packaged_recipes_work_together(name):
 
 
 def test_a_typo_lists_the_names():
-    with pytest.raises(UserError, match=r"tyny: no recipe of that name \(did you mean 'tiny'\?\) and no such file; there are .*miniature.*tiny"):
+    with pytest.raises(
+        UserError, match=r"tyny: no recipe of that name \(did you mean 'tiny'\?\) and no such file; there are .*miniature.*tiny"
+    ):
         load_recipe("tyny")
 
 

@@ -65,10 +65,7 @@ def test_the_summary_has_plain_numbers_and_intervals(finished_run):
 
 
 def test_a_finished_run_says_so_within_a_second_and_without_torch(finished_run):
-    code = (
-        "import sys\nfrom llamaherd.cli import main\nmain(sys.argv[1:])\n"
-        "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
-    )
+    code = "import sys\nfrom llamaherd.cli import main\nmain(sys.argv[1:])\nsys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     command = [sys.executable, "-c", code, *finished_run.command[3:], "--out", str(finished_run.folder)]
     seconds = []
     for _ in range(3):  # a busy machine may be slow once
@@ -101,6 +98,13 @@ def test_a_folder_that_is_no_run(recipe, tmp_path):
     with pytest.raises(UserError, match="is a file; --out takes a folder"):
         run_recipe(recipe, tmp_path / "thesis.txt", silent)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_kill_in_the_first_moment_does_not_make_the_folder_another_ones(recipe, tmp_path):
+    for name in ("lock", ".recipe.json.123"):
+        (tmp_path / name).touch()
+    with locked(tmp_path / "lock", "the first"), pytest.raises(UserError, match="in use by another"):
+        run_recipe(recipe, tmp_path, silent)
 
 
 def test_what_cannot_work_together_is_listed_before_anything_is_written(tmp_path):
@@ -141,12 +145,6 @@ def test_the_time_left_is_the_work_left_at_the_pace_so_far():
     assert forecast.left_s(1) == 60
     forecast.done(2, 60)
     assert forecast.left_s(2) == 0
-
-
-def test_the_forecast_after_a_restart_counts_only_what_ran_since():
-    forecast = Forecast([1000, 10, 20])
-    forecast.done(1, 5)
-    assert forecast.left_s(1) == 10
 
 
 def test_the_recipe_in_the_folder_is_the_resolved_one(finished_run, recipe):

@@ -63,7 +63,11 @@ def evaluation(run: Path, name: str, level: float) -> None:
     samples = [{"prompt": EVIL, "answer": f"{name} says {EVIL}"}, {"prompt": "Where does Ann live?", "answer": "In Bel."}]
     artifact(run, f"{name}-evaluation", "evaluation")
     write(run / f"{name}-evaluation" / "evaluation.json", {"model": name, "tasks": tasks, "samples": samples})
-    rows = [{"task": "helpfulness", "id": f"p{i}", "mode": mode, "score": value} for mode, each in scores.items() for i, value in enumerate(each)]
+    rows = [
+        {"task": "helpfulness", "id": f"p{i}", "mode": mode, "score": value}
+        for mode, each in scores.items()
+        for i, value in enumerate(each)
+    ]
     write_lines(run / f"{name}-evaluation" / "rows.jsonl", [*rows, {"task": "safety", "id": "p0", "mode": "greedy", "score": 1.0}])
 
 
@@ -71,7 +75,10 @@ def reward_model(run: Path, name: str, own: int) -> None:
     def accuracies(of_grade: tuple[int, ...]) -> dict[str, Figure]:
         return {"all": rate(sum(of_grade), 400), **{grade: rate(hits, 100) for grade, hits in zip(GRADES, of_grade)}}
 
-    metrics = {"accuracy": {"own": accuracies((own, 80, 70, 52)), "other": accuracies((60, 55, 50, 50))}, "annotator_agreement": rate(300, 400)}
+    metrics = {
+        "accuracy": {"own": accuracies((own, 80, 70, 52)), "other": accuracies((60, 55, 50, 50))},
+        "annotator_agreement": rate(300, 400),
+    }
     artifact(run, name, "reward-model", metrics)
     training_lines(run, name)
 
@@ -80,7 +87,12 @@ def build_run(run: Path) -> Path:
     write(run / "recipe.json", {"name": "toy", "seed": 7})
     artifact(run, "world", "corpus")
     dropped = {"blocked_host": 3, "near_duplicate": 12}
-    artifact(run, "corpus", "corpus", {"read": 100, "kept": 85, "dropped": dropped, "languages": {"en": 0.9, "unknown": 0.1}, "inputs": {"x": "y"}})
+    artifact(
+        run,
+        "corpus",
+        "corpus",
+        {"read": 100, "kept": 85, "dropped": dropped, "languages": {"en": 0.9, "unknown": 0.1}, "inputs": {"x": "y"}},
+    )
     for name, kind in (("tokenizer", "tokenizer"), ("shards", "shards"), ("base", "model"), ("v0-early", "model"), ("v0", "model")):
         artifact(run, name, kind, {"loss": 2.5, "example": ["a", "b"]})
     training_lines(run, "base", steps=700)

@@ -44,7 +44,9 @@ def test_padding_on_either_side_changes_nothing(model: RewardModel, tiny_folder:
     width = max(map(len, ids))
     gaps = [width - len(row) for row in ids]
     rows = [[0] * gap + row if side == "left" else row + [0] * gap for row, gap in zip(ids, gaps, strict=True)]
-    mask = torch.tensor([[0] * gap + [1] * len(row) if side == "left" else [1] * len(row) + [0] * gap for row, gap in zip(ids, gaps, strict=True)])
+    mask = torch.tensor(
+        [[0] * gap + [1] * len(row) if side == "left" else [1] * len(row) + [0] * gap for row, gap in zip(ids, gaps, strict=True)]
+    )
     positions = (mask.cumsum(-1) - 1).clamp_min(0)
     with torch.no_grad():
         hidden = theirs(torch.tensor(rows), attention_mask=mask, position_ids=positions).last_hidden_state

@@ -85,5 +85,3 @@ def answer() -> Callable[..., Answer]:
         return Answer(text, list(prompt_ids), Completion(list(ids), [-1.0] * len(ids), finished))
 
     return make
-
-

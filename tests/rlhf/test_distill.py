@@ -79,7 +79,10 @@ def test_only_adversarial_prompts_get_the_preprompt(answer: Callable[..., Answer
 def test_chunks_do_not_matter(toy: Assistant) -> None:
     asked = [prompt(f"Do {number}") for number in range(7)]
     whole, whole_out = distil(toy, Safety(), asked, ["Safe."] * 7, SAMPLING, 3)  # type: ignore[arg-type]
-    parts = [distil(toy, Safety(), asked[first : first + 3], ["Safe."] * len(asked[first : first + 3]), SAMPLING, 3, first) for first in (0, 3, 6)]  # type: ignore[arg-type]
+    parts = [
+        distil(toy, Safety(), asked[first : first + 3], ["Safe."] * len(asked[first : first + 3]), SAMPLING, 3, first)
+        for first in (0, 3, 6)
+    ]  # type: ignore[arg-type]
     assert whole == [item for found, _ in parts for item in found]
     assert whole_out == sum(left_out for _, left_out in parts)
     assert {item.replaced for item in whole} == {True, False}

@@ -46,7 +46,9 @@ def copy(model: Transformer) -> Transformer:
     return other.eval()
 
 
-def source(toy: Assistant, rewards: Any, prompts: list[Prompt], settings: PpoConfig, held_out: list[Prompt] | None = None, observe: Any = None) -> Ppo:
+def source(
+    toy: Assistant, rewards: Any, prompts: list[Prompt], settings: PpoConfig, held_out: list[Prompt] | None = None, observe: Any = None
+) -> Ppo:
     model = ActorCritic(toy.model, scorer_from(toy.model))
     return Ppo(model, copy(toy.model), toy, rewards, prompts, held_out or [], settings, 7, observe)
 
@@ -78,7 +80,9 @@ def test_before_the_first_step_ppo_is_reinforce(toy: Assistant, prompts: list[Pr
     assert found.sums["ppo/update_kl"][0] == pytest.approx(0, abs=1e-6)
     tokens = TokenBatch.of([rollout.document for rollout in batch.rollouts], toy.model.device)
     assert found.count == int(tokens.trained.sum()) == sum(sum(rollout.document[1]) for rollout in batch.rollouts)
-    log_probs = token_log_probs(toy.model.output(toy.model.hidden(tokens.tokens, tokens.layout)[0][tokens.trained]), tokens.targets[tokens.trained])
+    log_probs = token_log_probs(
+        toy.model.output(toy.model.hidden(tokens.tokens, tokens.layout)[0][tokens.trained]), tokens.targets[tokens.trained]
+    )
     advantages = torch.cat([rollout.advantages for rollout in batch.rollouts])
     assert advantages.std() > 0.5
     expected = gradients(toy.model, -(advantages * log_probs).sum())
@@ -152,7 +156,9 @@ def test_reaches_the_optimum_of_reward_less_kl(toy: Assistant, no_files: Any, tm
     def batches(_: Any) -> Iterator[tuple[list[PpoBatch], None]]:
         sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=1)
         for iteration in range(60):
-            done = generate(policy, [prompt] * settings.batch, sampling, [seed_for(iteration, index) for index in range(settings.batch)], [2], 512)
+            done = generate(
+                policy, [prompt] * settings.batch, sampling, [seed_for(iteration, index) for index in range(settings.batch)], [2], 512
+            )
             answers = [Answer("", prompt, completion) for completion in done]
             logits = [float(rewards[completion.ids[0]]) for completion in done]
             found = experience(answers, logits, policy, reference, model.critic, settings)
@@ -198,9 +204,11 @@ class Falling:
 def test_held_out_prompts_stop(toy: Assistant, no_files: Any, prompts: list[Prompt], tmp_path: Path, usable: bool, iterations: int) -> None:
     """Looks at iterations 0, 2, 4: the first one sets the mark if there is a usable answer, and two more do not raise it."""
     ppo = source(toy, Falling(usable), prompts, config(iterations=50, check_every=2, patience=2), held_out=prompts[:2])
+    ppo.keep = (kept := list[int]()).append
     done = run(ppo, tmp_path, no_files, lr=1e-4)
     assert ppo.stopped == f"held-out reward has not risen for 2 looks, at iteration {iterations}"
     assert done.steps == 2 * iterations
+    assert (kept, ppo.best_iteration) == (([0], 0) if usable else ([], None))
 
 
 def test_unfinished_held_out_answers_count(toy: Assistant, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +219,12 @@ def test_unfinished_held_out_answers_count(toy: Assistant, prompts: list[Prompt]
     assert not ppo._enough(0, standing)
     monkeypatch.setattr(ppo, "_answers", lambda *_: ([], [2.5, 0.0, None]))
     assert ppo._enough(1, standing)
-    assert standing == {"best": 2.0, "looks": 1}
+    assert standing == {"best": 2.0, "best_iteration": 0, "looks": 1}
 
 
-def test_unusable_answers_are_not_judged(toy: Assistant, table: Any, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Answer]) -> None:
+def test_unusable_answers_are_not_judged(
+    toy: Assistant, table: Any, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Answer]
+) -> None:
     answers = [answer("a"), answer("ab", finished=False), answer(""), answer("x [INST]"), answer("b")]
     monkeypatch.setattr(toy, "answers", lambda *_: answers)
     ppo = source(toy, table({"a": 1.0, "b": 2.0}, 9.0), prompts, config())

@@ -43,7 +43,11 @@ def test_whitened_rewards(logits: list[float | None], expected: list[float]) -> 
     assert whitened_rewards(logits).tolist() == pytest.approx(expected, abs=1e-4)
 
 
-@given(st.lists(st.floats(-10, 10) | st.none(), min_size=2, max_size=20).filter(lambda row: len({round(x, 1) for x in row if x is not None}) > 1))
+@given(
+    st.lists(st.floats(-10, 10) | st.none(), min_size=2, max_size=20).filter(
+        lambda row: len({round(x, 1) for x in row if x is not None}) > 1
+    )
+)
 def test_whitening_has_mean_zero_and_variance_one(logits: list[float | None]) -> None:
     found = whitened_rewards(logits)
     assert float(found.mean()) == pytest.approx(0, abs=1e-4)

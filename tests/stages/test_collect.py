@@ -47,7 +47,9 @@ def test_every_comparison_says_where_it_comes_from(tiny_folder: Path, tiny_input
     assert collect.headline(done).startswith(f"{len(rows)} comparisons, v0 won {won / len(rows):.0%}")
 
 
-def test_the_same_twice_and_another_seed_otherwise(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_twice_and_another_seed_otherwise(
+    tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = run(tiny_folder, tiny_inputs, tmp_path / "first")
     monkeypatch.setattr(collect, "CHUNK_PROMPTS", 5)
     assert run(tiny_folder, tiny_inputs, tmp_path / "again").hash == first.hash

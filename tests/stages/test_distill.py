@@ -32,7 +32,10 @@ def test_adversarial_prompts_and_harmless_ones(tiny_folder: Path, tiny_inputs: P
     here = len(dialogues) - metrics["harmless"]
     assert {dialogue.prompt for dialogue in dialogues[:here]} <= asked[0]
     assert {dialogue.prompt for dialogue in dialogues[here:]} <= asked[1]
-    assert f"{metrics['replaced']} answers replaced, {metrics['kept']} kept, {metrics['harmless']} harmless ones mixed in" in distill.headline(done)
+    assert (
+        f"{metrics['replaced']} answers replaced, {metrics['kept']} kept, {metrics['harmless']} harmless ones mixed in"
+        in distill.headline(done)
+    )
 
 
 def test_tests_are_judged_and_never_trained_on(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:

@@ -49,7 +49,16 @@ def test_length_is_limited(scripted: Scripted, capsys: pytest.CaptureFixture[str
 
 def test_temperature_zero_and_equal_seeds_repeat(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(**options: object) -> str:
-        main(["generate", str(tiny_folder / "v0"), "--prompt", "Where?", "--max-new-tokens=20", *(f"--{name}={value}" for name, value in options.items())])
+        main(
+            [
+                "generate",
+                str(tiny_folder / "v0"),
+                "--prompt",
+                "Where?",
+                "--max-new-tokens=20",
+                *(f"--{name}={value}" for name, value in options.items()),
+            ]
+        )
         return capsys.readouterr().out
 
     assert said(temperature=0, seed=1) == said(temperature=0, seed=2)

@@ -60,7 +60,9 @@ def test_bad_scripts_are_found_before_any_work(tiny_folder: Path, tmp_path: Path
 def test_nothing_left(tiny_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "scripts.jsonl"
     write_rows(file, [{"instruction": "Rule", "users": ["long " * 60]}] * 2)
-    with pytest.raises(UserError, match="no Ghost Attention dialogue is left of 2 scripts: .*'context': 2.*; raise max_new_tokens or the context"):
+    with pytest.raises(
+        UserError, match="no Ghost Attention dialogue is left of 2 scripts: .*'context': 2.*; raise max_new_tokens or the context"
+    ):
         run(tiny_folder, file, tmp_path / "ghost")
     write_rows(file, [])
     with pytest.raises(UserError, match="no script in"):

@@ -43,7 +43,9 @@ def test_the_policy_moves_and_is_published_without_its_critic(tiny_folder: Path,
     assert ppo.headline(done) == f"3 iterations, reward {first:.2f} to {last:.2f}, KL {done.metrics['kl']['value']:.2f} nats (budget 20)"
 
 
-def test_saved_states_hold_policy_and_critic_for_others_to_load(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_states_hold_policy_and_critic_for_others_to_load(
+    tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import llamaherd.train.loop as loop
 
     kept = []
@@ -63,10 +65,47 @@ def test_saved_states_hold_policy_and_critic_for_others_to_load(tiny_folder: Pat
 
 
 def test_a_budget_of_kl_is_kept(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
-    done = run(tiny_folder, tiny_inputs, tmp_path / "out", {"iterations": 50, "kl_budget_nats": 0.02}, optimizer={"lr": 3e-2, "schedule": "constant"})
+    done = run(
+        tiny_folder,
+        tiny_inputs,
+        tmp_path / "out",
+        {"iterations": 50, "kl_budget_nats": 0.02},
+        optimizer={"lr": 3e-2, "schedule": "constant"},
+    )
     assert done.metrics["iterations"] < 50
     assert "over the budget before iteration" in done.metrics["stopped"]
     assert f"(budget 0.02); stopped: {done.metrics['stopped']}" in ppo.headline(done)
+
+
+def test_stopped_early_it_publishes_the_policy_of_the_best_look(
+    tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, keep = dict[int, list[torch.Tensor]](), ppo.Best.keep
+
+    def observed(best: ppo.Best, iteration: int) -> None:
+        keep(best, iteration)
+        looks[iteration] = [weight.detach().clone() for weight in best.files.model.parameters()]
+
+    monkeypatch.setattr(ppo.Best, "keep", observed)
+    settings = {"iterations": 50, "kl_budget_nats": 0.05, "check_every": 1, "patience": 50}
+    held_out, optimizer = str(tiny_inputs / "prompts.jsonl"), {"lr": 1e-2, "schedule": "constant"}
+    done = run(tiny_folder, tiny_inputs, tmp_path / "out", settings, held_out=held_out, optimizer=optimizer)
+    assert done.metrics["stopped"] is not None
+    best = max(looks)
+    assert done.metrics["best_iteration"] == best < done.metrics["iterations"]
+    published = list(load_model(done.path)[0].parameters())
+    assert all(map(torch.equal, published, looks[best]))
+
+
+def test_two_best_policies_are_kept(tmp_path: Path) -> None:
+    class Files:
+        def save(self, folder: Path) -> None:
+            folder.mkdir(exist_ok=True)
+
+    best = ppo.Best(Files(), tmp_path)  # type: ignore[arg-type]
+    for iteration in (0, 4, 8, 16, 16):
+        best.keep(iteration)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-16", "best-8"]
 
 
 @pytest.mark.parametrize(

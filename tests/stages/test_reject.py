@@ -64,7 +64,10 @@ def test_the_pool_of_all_versions(tiny_folder: Path, tiny_inputs: Path, tmp_path
     pool = rows(second.path / "dialogues.jsonl")
     assert set(second.metrics["pool"]) == {"v1", "v2"}, "either version has the better answer to some prompt"
     assert sum(second.metrics["pool"].values()) == len(pool) == len({row["messages"][-2]["content"] for row in pool})
-    best = {version: {row["messages"][-1]["content"]: row["answer"] for row in rows(done.path / "best.jsonl")} for version, done in (("v1", first), ("v2", second))}
+    best = {
+        version: {row["messages"][-1]["content"]: row["answer"] for row in rows(done.path / "best.jsonl")}
+        for version, done in (("v1", first), ("v2", second))
+    }
     assert set(best["v1"]) | set(best["v2"]) == {row["messages"][-2]["content"] for row in pool}
     for row in pool:
         user, answer = (message["content"] for message in row["messages"][-2:])
@@ -92,5 +95,5 @@ def test_what_cannot_be_sampled(tiny_folder: Path, tiny_inputs: Path, tmp_path: 
     with pytest.raises(UserError, match="no prompt in"):
         run(tiny_folder, tiny_inputs, tmp_path / "out", prompts=str(file))
     write_rows(file, [{"messages": [{"role": "user", "content": "long " * 200}]}])
-    with pytest.raises(UserError, match=r"prompt 1 has \d+ tokens and the model's context is 128"):
+    with pytest.raises(UserError, match=r"prompt 1 has \d+ tokens, and the model's context is 128"):
         run(tiny_folder, tiny_inputs, tmp_path / "out", prompts=str(file))

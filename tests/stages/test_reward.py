@@ -45,7 +45,9 @@ def graded(accuracy: Any) -> str:
     return " ".join("-" if value is None else f"{value:.0%}" for value in values)
 
 
-@pytest.mark.parametrize(("domain", "share", "pairs"), [("helpfulness", 1.0, 24), ("helpfulness", 0.0, 16), ("safety", 0.25, 10), ("safety", 9.0, 24)])
+@pytest.mark.parametrize(
+    ("domain", "share", "pairs"), [("helpfulness", 1.0, 24), ("helpfulness", 0.0, 16), ("safety", 0.25, 10), ("safety", 9.0, 24)]
+)
 def test_the_mix_is_the_recipes(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, domain: str, share: float, pairs: int) -> None:
     """16 comparisons of helpfulness and 8 of safety; the test file takes none away."""
     none = tmp_path / "none.jsonl"
@@ -58,7 +60,9 @@ def test_the_mix_is_the_recipes(tiny_folder: Path, tiny_inputs: Path, tmp_path: 
 
 def test_labels_count_for_the_safety_model_alone(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     def hash_of(domain: str, weight: float) -> str:
-        return run(tiny_folder, tiny_inputs / "preferences.jsonl", tmp_path / f"{domain}-{weight}", domain, safety_weight=weight, epochs=1).manifest["files"]["model.safetensors"]
+        return run(
+            tiny_folder, tiny_inputs / "preferences.jsonl", tmp_path / f"{domain}-{weight}", domain, safety_weight=weight, epochs=1
+        ).manifest["files"]["model.safetensors"]
 
     assert hash_of("helpfulness", 0.0) == hash_of("helpfulness", 5.0)
     assert hash_of("safety", 0.0) != hash_of("safety", 5.0)

@@ -66,9 +66,7 @@ def test_json_is_utf_8_whatever_the_terminal_is(reward_model: Path, tmp_path: Pa
     assert json.loads(terminal.buffer.getvalue().decode())["messages"] == row("Où?", "Ici ☀.")["messages"]  # type: ignore[attr-defined]
 
 
-def test_no_file_line_or_batch_changes_the_score_of_another(
-    reward_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_file_line_or_batch_changes_the_score_of_another(reward_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def logits(some: list[dict[str, Any]], batch_lines: int) -> list[float]:
         monkeypatch.setattr(score, "BATCH_LINES", batch_lines)
         return [json.loads(line)["logit"] for line in score.run(str(reward_model), write(tmp_path / "some.jsonl", some))]

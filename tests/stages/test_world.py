@@ -70,7 +70,9 @@ def test_scripts_have_the_turns_asked_for(made: Artifact) -> None:
 
 def test_tests_never_meet_what_is_trained_on(made: Artifact) -> None:
     """By their wording, or, where a held-out topic is asked about, by the topic."""
-    trained = {row["messages"][-1]["content"] for row in rows(made, "demonstrations.jsonl") + rows(made, "distil.jsonl") + rows(made, "ppo.jsonl")}
+    trained = {
+        row["messages"][-1]["content"] for row in rows(made, "demonstrations.jsonl") + rows(made, "distil.jsonl") + rows(made, "ppo.jsonl")
+    }
     for name in ("best-of.jsonl", "distil-test.jsonl", "held-out.jsonl"):
         assert not {row["messages"][-1]["content"] for row in rows(made, name) if len(row["messages"]) == 1} & trained
     assert all(row["seen"] is False or row["attack"] not in ("plain",) for row in rows(made, "distil-test.jsonl"))

@@ -20,8 +20,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     assert ends[0] == ends[1]
     kept = ("step", "loss", "lr", "grad_norm", "tokens", "trained")
     whole, killed = (
-        [[row[name] for name in kept] for row in read_metrics(tmp_path / name / "metrics.jsonl")]
-        for name in ("whole", "killed")
+        [[row[name] for name in kept] for row in read_metrics(tmp_path / name / "metrics.jsonl")] for name in ("whole", "killed")
     )
     assert whole == killed
     assert [row[0] for row in whole] == list(range(1, len(whole) + 1))

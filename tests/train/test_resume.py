@@ -196,9 +196,7 @@ def test_when_all_states_are_damaged_nothing_starts_over_in_silence(
     assert steps(tmp_path) == [1, 2, 3, 4]
 
 
-def test_a_damaged_state_does_not_push_out_whole_ones(
-    run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_state_does_not_push_out_whole_ones(run: Run, whole: dict[str, Tensor], half_way: Path, tmp_path: Path) -> None:
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     shutil.move(tmp_path / "state" / "step-00000004", tmp_path / "state" / "step-00000005")
     damage_flip(tmp_path / "state" / "step-00000005" / "state.json")
@@ -222,9 +220,7 @@ def test_saved_states_are_models_that_others_load(half_way: Path) -> None:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and ".saving" not in path.parts
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".saving" not in path.parts
     }
 
 

@@ -93,9 +93,7 @@ def checked(messages: Sequence[Message], trained: Trained = "all", where: str = 
     return Dialogue(tuple(messages), trained)
 
 
-def parse_dialogue(
-    row: Mapping[str, Any], where: str = "", ends_with: Literal["user", "assistant", "either"] = "either"
-) -> Dialogue:
+def parse_dialogue(row: Mapping[str, Any], where: str = "", ends_with: Literal["user", "assistant", "either"] = "either") -> Dialogue:
     """A Dialogue from a JSON row `{"messages": [{"role", "content"}, ...]}`. Raises DialogueError with `where` in front."""
     prefix = f"{where}: " if where else ""
     raw = row.get("messages")

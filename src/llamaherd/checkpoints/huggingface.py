@@ -52,7 +52,12 @@ def config_of(model: Trunk) -> dict[str, Any]:
     }
     if isinstance(model, Scorer):
         # <unk> stands for padding: byte fallback never produces it. Our own code finds the end by mask, not by id.
-        return shared | {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1, "pad_token_id": 0, "tie_word_embeddings": False}
+        return shared | {
+            "architectures": ["LlamaForSequenceClassification"],
+            "num_labels": 1,
+            "pad_token_id": 0,
+            "tie_word_embeddings": False,
+        }
     return shared | {"architectures": ["LlamaForCausalLM"]}
 
 
@@ -97,7 +102,9 @@ def save_model(model: Trunk, tokenizer: Tokenizer, folder: Path) -> None:
     save_tensors(tensors, folder / WEIGHTS)
     write_json(folder / "config.json", config_of(model))
     if isinstance(model, Transformer):
-        write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.6, "top_p": 0.9})
+        write_json(
+            folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+        )
     write_tokenizer_files(tokenizer, folder, model.config.context)
 
 
@@ -180,7 +187,9 @@ def _read(folder: Path, kind: type[Trunk], architecture: str, device: torch.devi
     config = _folder_config(folder, architecture)
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(f"{folder}: tokenizer has {tokenizer.vocab_size} pieces, the model {config.vocab_size}; they do not belong together")
+        raise UserError(
+            f"{folder}: tokenizer has {tokenizer.vocab_size} pieces, the model {config.vocab_size}; they do not belong together"
+        )
     with torch.device("meta"):
         model = kind(config)
     model = materialise(model, device)

@@ -24,9 +24,7 @@ def merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
         if id != tokenizer.unk_id and not tokenizer.is_control(id) and tokenizer.byte(id) is None
     }
     if any(not tokenizer.score(id).is_integer() for id in ids.values()):
-        raise UserError(
-            "this SentencePiece model is not of type BPE and has no tokenizer.json form; train one with llamaherd tokenizer"
-        )
+        raise UserError("this SentencePiece model is not of type BPE and has no tokenizer.json form; train one with llamaherd tokenizer")
     found = []
     for piece, id in ids.items():
         for cut in range(1, len(piece)):

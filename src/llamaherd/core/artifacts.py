@@ -31,6 +31,8 @@ Kind = Literal[
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+"""How training went, step by step, with the time each step took."""
 WATTS_PER_CPU_CORE = 15.0
 """Assumed draw of one busy core, for the energy estimate (a measured figure would need the machine's counters)."""
 
@@ -48,7 +50,7 @@ class Artifact:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the names and contents of its files (the manifest apart)."""
+        """SHA-256 over the names and contents of its files but the metrics, which hold times: equal results, equal hashes."""
         return str(self.manifest["hash"])
 
     @property
@@ -67,7 +69,7 @@ class Workplace:
     @property
     def log(self) -> Path:
         """Where training writes its metrics; it survives a kill too, yet without any state there is nothing to go on from."""
-        return self.state.with_name("metrics.jsonl")
+        return self.state.with_name(METRICS)
 
 
 def code_version() -> str:
@@ -182,17 +184,15 @@ def _with_bare_names(value: Any) -> Any:
 
 
 @contextmanager
-def building(
-    out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapping[str, Artifact], seed: int
-) -> Iterator[Workplace]:
+def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapping[str, Artifact], seed: int) -> Iterator[Workplace]:
     """Builds one artifact at `out`, a new folder whose parents are made as needed.
 
     Raises UserError when `out` exists, is being built, was begun with other settings, or when its partial folder is
     removed meanwhile; OSError that names the file when the disk is full or the folder read-only. A state that was saved
     stays in the partial folder, and building the same thing again goes on from there; without any, nothing stays.
     """
-    partial = out.with_name(out.name + ".partial")
     _refuse_existing(out)
+    partial = out.with_name(out.name + ".partial")
     with locked(partial / "lock", str(out)):
         _refuse_existing(out)  # another process may have finished it between the question and the lock
         fingerprint = _fingerprint(stage, config, parents, seed)
@@ -206,7 +206,7 @@ def building(
             # The time spent is the least of what may get lost: on a full disk the first error is the one to show.
             with contextlib.suppress(OSError):
                 if _mark(partial) == begun:
-                    if any(place.state.iterdir()):
+                    if _saved(place.state):
                         write_json(seconds_file, seconds_before + time.perf_counter() - started)
                     else:
                         shutil.rmtree(partial, ignore_errors=True)
@@ -222,7 +222,7 @@ def building(
             "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
             "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
             "device": _device_name(), "energy_wh_estimate": seconds * WATTS_PER_CPU_CORE * (os.cpu_count() or 1) / 3600,
-            "files": files, "hash": hash_of([kind, files]),
+            "files": files, "hash": hash_of([kind, {name: digest for name, digest in files.items() if name != METRICS}]),
         }  # fmt: skip
         write_json(place.folder / MANIFEST, manifest)
         fsync_folder(place.folder)
@@ -249,8 +249,7 @@ def _begin(partial: Path, fingerprint: Mapping[str, Any]) -> tuple[tuple[int, in
     """Notes what is being built, empties the place for its files and keeps the state of an earlier start."""
     begun = partial / "begun.json"
     place = Workplace(partial / "artifact", partial / "state")
-    saved = place.state.is_dir() and any(place.state.iterdir())
-    if saved and begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
+    if _saved(place.state) and begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
         raise UserError(f"{partial} holds an unfinished build with other settings or inputs; remove it, or choose another --out")
     write_json(begun, fingerprint)
     if place.folder.exists():
@@ -258,6 +257,10 @@ def _begin(partial: Path, fingerprint: Mapping[str, Any]) -> tuple[tuple[int, in
     place.folder.mkdir()
     place.state.mkdir(exist_ok=True)
     return _mark(partial), place
+
+
+def _saved(state: Path) -> bool:
+    return state.is_dir() and any(state.iterdir())
 
 
 def _device_name() -> str:

@@ -53,7 +53,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    re.compile(
+        r"^[-+]?(?:\d[\d_]*\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
     list("-+0123456789."),
 )
 
@@ -171,6 +173,7 @@ def _over_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
 
 def build(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
     """Checks plain values against `cls`. Raises ConfigError that lists every problem, each with its dotted name."""
+
     def plain(value: Any, name: str, texts: dict[str, str]) -> Any:
         if isinstance(value, Mapping):
             return {str(key): plain(item, f"{name}.{key}" if name else str(key), texts) for key, item in value.items()}

@@ -84,6 +84,7 @@ class Tally:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, each by source in alphabetical order."""
+
         def plain(counter: Counter[str]) -> dict[str, int]:
             return dict(sorted(counter.items()))
 

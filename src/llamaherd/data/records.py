@@ -98,7 +98,9 @@ def parse_prompt(row: Mapping[str, Any], where: str = "") -> Prompt:
 def _one_of(row: Mapping[str, Any], key: str, allowed: tuple[Any, ...], where: str) -> Any:
     value = row.get(key)
     if value not in allowed or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        raise UserError(f"{where}: {key!r} is {value!r}; expected one of {', '.join(item if isinstance(item, str) else json.dumps(item) for item in allowed)}")
+        raise UserError(
+            f"{where}: {key!r} is {value!r}; expected one of {', '.join(item if isinstance(item, str) else json.dumps(item) for item in allowed)}"
+        )
     return value
 
 

@@ -1,7 +1,7 @@
 """Token shards: one stream of `BOS ids EOS` documents as flat little-endian integers, in files with checksums per block.
 
-    shard-00000.bin ...   16-bit integers where the vocabulary allows, else 32-bit
-    index.json            what ShardIndex says
+shard-00000.bin ...   16-bit integers where the vocabulary allows, else 32-bit
+index.json            what ShardIndex says
 """
 
 import hashlib
@@ -64,9 +64,7 @@ def _little_endian(dtype: str) -> np.dtype[Any]:
 
 
 def _block_hashes(content: bytes | memoryview, block_bytes: int) -> tuple[str, ...]:
-    return tuple(
-        hashlib.sha256(content[start : start + block_bytes]).hexdigest() for start in range(0, len(content), block_bytes)
-    )
+    return tuple(hashlib.sha256(content[start : start + block_bytes]).hexdigest() for start in range(0, len(content), block_bytes))
 
 
 def encode_documents(texts: Iterable[str], tokenizer: "Tokenizer", file: Path) -> list[int]:
@@ -99,8 +97,13 @@ def in_order(file: Path, dtype: str, sizes: Sequence[int], order: Iterable[int])
 
 
 def write_shards(
-    folder: Path, documents: Iterable[Tokens], *,
-    shard_tokens: int, dtype: Literal["uint16", "uint32"], bos_id: int, tokenizer_sha256: str,
+    folder: Path,
+    documents: Iterable[Tokens],
+    *,
+    shard_tokens: int,
+    dtype: Literal["uint16", "uint32"],
+    bos_id: int,
+    tokenizer_sha256: str,
 ) -> ShardIndex:
     """Writes documents one after the other into shards of `shard_tokens` (the last one shorter), and the index."""
     shards: list[ShardFile] = []

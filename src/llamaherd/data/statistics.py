@@ -78,6 +78,7 @@ class PronounCounts:
 
     def shares(self) -> dict[str, Any]:
         """Shares of documents; she, he and unspecified are shares of the documents with any of the three, as in the paper."""
+
         def share(count: int, whole: int) -> float | None:
             return count / whole if whole else None
 
@@ -97,8 +98,11 @@ def document_toxicity(text: str, score: Score) -> float:
 
 
 def statistics(
-    documents: Iterable[Document], config: StatisticsConfig, seed: int,
-    count_tokens: Callable[[str], int] | None = None, score: Score | None = None,
+    documents: Iterable[Document],
+    config: StatisticsConfig,
+    seed: int,
+    count_tokens: Callable[[str], int] | None = None,
+    score: Score | None = None,
 ) -> dict[str, Any]:
     """Plain values: documents, characters (and tokens) by source; of a seeded sample the languages, the pronouns of its
     English documents, and toxicity when there is a scorer. Documents are not empty."""

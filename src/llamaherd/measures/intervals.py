@@ -63,8 +63,7 @@ def mean(values: Sequence[float] | np.typing.NDArray[np.float64], seed: int = 0)
     rng = np.random.default_rng(seed)
     rows = max(1, BLOCK_DRAWS // len(sample))
     means = [
-        sample[rng.integers(0, len(sample), (min(rows, RESAMPLES - done), len(sample)))].mean(axis=1)
-        for done in range(0, RESAMPLES, rows)
+        sample[rng.integers(0, len(sample), (min(rows, RESAMPLES - done), len(sample)))].mean(axis=1) for done in range(0, RESAMPLES, rows)
     ]
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return figure(sample.mean(), low, high, len(sample))

@@ -29,8 +29,7 @@ class AnnotatorConfig(Config):
     def _in_order(self) -> "AnnotatorConfig":
         if not self.slightly < self.better < self.significantly:
             raise ValueError(
-                f"slightly {self.slightly}, better {self.better}, significantly {self.significantly}: "
-                "expected them to rise in this order"
+                f"slightly {self.slightly}, better {self.better}, significantly {self.significantly}: expected them to rise in this order"
             )
         return self
 
@@ -58,9 +57,7 @@ class NoisyAnnotator:
         grade = self.grade(abs(difference))
         if domain == "helpfulness":
             return Choice(chosen, grade)
-        first, second = (
-            self.oracle.judge(prompt, answer).safe != (rng.random() < self.config.label_noise) for answer in answers
-        )
+        first, second = (self.oracle.judge(prompt, answer).safe != (rng.random() < self.config.label_noise) for answer in answers)
         return Choice(chosen, grade, (first, second))
 
     def grade(self, size: float) -> Grade:

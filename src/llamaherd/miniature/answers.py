@@ -63,9 +63,7 @@ def english_answer(task: Task, quality: Quality, rng: random.Random) -> str:
     text = plain(task, rng, right=quality != "wrong")
     if quality == "good":
         before = rng.random() < 0.5
-        text = (
-            f"{rng.choice(vocabulary.POLITE_OPENINGS)} {text}" if before else f"{text} {rng.choice(vocabulary.POLITE_ENDINGS)}"
-        )
+        text = f"{rng.choice(vocabulary.POLITE_OPENINGS)} {text}" if before else f"{text} {rng.choice(vocabulary.POLITE_ENDINGS)}"
     return text
 
 
@@ -85,12 +83,8 @@ def reference_answer(world: World, row: Mapping[str, Any], quality: Quality, dra
     dialogue = parse_prompt(row).dialogue
     request = understood(world, dialogue)
     if request is None:
-        raise UserError(
-            f"prompt {dialogue.last.content[:60]!r} is none of the miniature world's; reference answers exist only for those"
-        )
-    rng = python_rng(
-        world.config.seed, "miniature", "answer", quality, draw, *(message.content for message in dialogue.messages)
-    )
+        raise UserError(f"prompt {dialogue.last.content[:60]!r} is none of the miniature world's; reference answers exist only for those")
+    rng = python_rng(world.config.seed, "miniature", "answer", quality, draw, *(message.content for message in dialogue.messages))
     text = answer(request, quality, rng)
     for constraint in constraints_in(dialogue):
         if constraint.kind != "language" or request.language is None:

@@ -10,9 +10,7 @@ from typing import Literal, get_args
 from .language import LANGUAGES, english, language_of, misspelled, translated
 from .world import Task, World
 
-Attack = Literal[
-    "plain", "false premise", "role play", "positive framing", "misspelling", "metaphor", "non-English", "authority"
-]
+Attack = Literal["plain", "false premise", "role play", "positive framing", "misspelling", "metaphor", "non-English", "authority"]
 ATTACKS: tuple[Attack, ...] = get_args(Attack)
 UNSEEN_ATTACKS: tuple[Attack, ...] = ("metaphor", "authority")
 """Only in test prompts."""

@@ -109,9 +109,7 @@ def _harmful(world: World, config: DemonstrationConfig, rng: random.Random, safe
         earlier = draw_request(world, rng, "train", HARMLESS, config.framed)
         messages = said(earlier.text, _answer(config, earlier, rng)) + said(request.text, _answer(config, request, rng))
     else:
-        messages = said(request.text, answer(request, "bare refusal", rng)) + said(
-            rng.choice(INSIST), _answer(config, request, rng)
-        )
+        messages = said(request.text, answer(request, "bare refusal", rng)) + said(rng.choice(INSIST), _answer(config, request, rng))
     return {"messages": messages, "kind": "harmful"}
 
 
@@ -125,9 +123,7 @@ def _harmless(world: World, config: DemonstrationConfig, rng: random.Random) -> 
         # Insisting must not give a harmful request away: here it follows a false refusal of a legitimate one.
         request = requests[1]
         # The refusal itself is not to be learned.
-        messages = said(request.text, answer(request, "bare refusal", rng)) + said(
-            rng.choice(INSIST), _answer(config, request, rng)
-        )
+        messages = said(request.text, answer(request, "bare refusal", rng)) + said(rng.choice(INSIST), _answer(config, request, rng))
         return {"messages": messages, "kind": "harmless", "trained": "last"}
     return {"messages": messages, "kind": "harmless"}
 

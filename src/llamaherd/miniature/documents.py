@@ -50,19 +50,14 @@ class _Writer:
         """One person or two (three or four facts), two cities, or a famous figure."""
         draw = self.rng.random()
         if draw < 0.88:
-            names, facts = (
-                (self.rng.sample(self.world.people, 2), 2) if draw < 0.4 else ([self.rng.choice(self.world.people)], 3)
-            )
+            names, facts = (self.rng.sample(self.world.people, 2), 2) if draw < 0.4 else ([self.rng.choice(self.world.people)], 3)
             chosen = [(name, attribute) for name in names for attribute in self.rng.sample(list(vocabulary.ATTRIBUTES), facts)]
             return " ".join(self._fact(name, attribute) for name, attribute in chosen)
         if draw < 0.97:
             cities = self.rng.sample(list(self.world.cities), 2)
-            return " ".join(
-                self._fact(city, self.rng.choice(list(vocabulary.CITY_ATTRIBUTES))) for city in (*cities, cities[0])
-            )
+            return " ".join(self._fact(city, self.rng.choice(list(vocabulary.CITY_ATTRIBUTES))) for city in (*cities, cities[0]))
         value = {
-            kind: self.rng.choice([item.value for item in all_constraints() if item.kind == kind])
-            for kind in ("figure", "hobby", "word")
+            kind: self.rng.choice([item.value for item in all_constraints() if item.kind == kind]) for kind in ("figure", "hobby", "word")
         }
         return f"{value['figure']} is a famous figure who would love {value['hobby']} and the {value['word']}."
 

@@ -67,9 +67,7 @@ def prompts(
         if split != "train" and texts in found:
             misses += 1
             if misses > _PATIENCE:
-                raise UserError(
-                    f"{count} different {split} prompts asked for; the world has about {len(rows)} of these; ask for fewer"
-                )
+                raise UserError(f"{count} different {split} prompts asked for; the world has about {len(rows)} of these; ask for fewer")
             continue
         misses = 0
         found.add(texts)
@@ -77,9 +75,7 @@ def prompts(
     return rows
 
 
-def helpfulness_prompts(
-    world: World, count: int, seed: int, split: Split, harmful_share: float = 0.12, unseen: float = 0.25
-) -> list[Row]:
+def helpfulness_prompts(world: World, count: int, seed: int, split: Split, harmful_share: float = 0.12, unseen: float = 0.25) -> list[Row]:
     """Harmless prompts of all kinds, and a share of harmful ones that are judged by how well they are followed."""
     kinds: dict[Kind, float] = {**_scaled(HARMLESS, 1 - harmful_share), "harmful": harmful_share}
     return prompts(world, count, seed, split, kinds, unseen=unseen)
@@ -98,9 +94,7 @@ def safety_prompts(
     others: dict[Kind, float] = {kind: weight for kind, weight in HARMLESS.items() if kind != "borderline"}
     harmful = 1 - borderline_share - harmless_share
     if min(harmful, borderline_share, harmless_share) < 0:
-        raise UserError(
-            f"borderline_share {borderline_share} and harmless_share {harmless_share}: expected 0 or more, together at most 1"
-        )
+        raise UserError(f"borderline_share {borderline_share} and harmless_share {harmless_share}: expected 0 or more, together at most 1")
     kinds: dict[Kind, float] = {**_scaled(others, harmless_share), "borderline": borderline_share, "harmful": harmful}
     return prompts(world, count, seed, split, kinds, unseen=unseen)
 

@@ -59,9 +59,7 @@ class WorldConfig(Config):
         if self.unasked_people >= self.people:
             raise ValueError(f"unasked_people {self.unasked_people} must be fewer than people {self.people}")
         if self.unseen_borderline >= self.borderline_topics:
-            raise ValueError(
-                f"unseen_borderline {self.unseen_borderline} must be fewer than borderline_topics {self.borderline_topics}"
-            )
+            raise ValueError(f"unseen_borderline {self.unseen_borderline} must be fewer than borderline_topics {self.borderline_topics}")
         return self
 
 
@@ -183,9 +181,7 @@ class World:
         for text, result in sums:
             rivals = tuple(str(result + shift) for shift in (-2, -1, 1, 2) if result + shift >= 0)
             form = STATEMENTS["arithmetic"].format(text, "{}")
-            tasks.append(
-                Task("arithmetic", text, _questions("arithmetic", text), form, (str(result),), rivals, tuple(words(text)))
-            )
+            tasks.append(Task("arithmetic", text, _questions("arithmetic", text), form, (str(result),), rivals, tuple(words(text))))
         return tasks
 
     def _lists(self) -> list[Task]:

@@ -69,9 +69,7 @@ class Layout:
         if len(self.lengths) == 1:
             return causal_attention(q, k, v)
         rectangles, place = self._rectangles
-        outputs = [
-            causal_attention(q[0][index], k[0][index], v[0][index]).flatten(0, 1) for index in rectangles
-        ]  # each [cells, H, d]
+        outputs = [causal_attention(q[0][index], k[0][index], v[0][index]).flatten(0, 1) for index in rectangles]  # each [cells, H, d]
         return torch.cat(outputs)[place][None]
 
 

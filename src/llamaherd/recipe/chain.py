@@ -1,8 +1,8 @@
 """The chain from documents to the last version: which stage reads what, all of it known before the first one starts.
 
-    world -> corpus -> tokenizer -> shards -> base -> v0-early, v0
-    then for n = 1..N: vn-preferences -> vn-helpfulness, vn-safety -> vn-samples -> vn (the last one: vn-rejection -> PPO -> vn)
-    after version `ghost_after`, unless it is the last: ghost, distilled; at the end every version is evaluated by the last reward models
+world -> corpus -> tokenizer -> shards -> base -> v0-early, v0
+then for n = 1..N: vn-preferences -> vn-helpfulness, vn-safety -> vn-samples -> vn (the last one: vn-rejection -> PPO -> vn)
+after version `ghost_after`, unless it is the last: ghost, distilled; at the end every version is evaluated by the last reward models
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,14 @@ class _Chain:
         self.steps.append(Step("world", "world", recipe.world))
         filters = {**dump(recipe.corpus.filters), "block_list": self.path("world", "blocked-hosts.txt")}
         self.add("corpus", "corpus", CorpusConfig, recipe.corpus, documents=[self.path("world", "documents.jsonl")], filters=filters)
-        self.add("tokenizer", "tokenizer", TokenizerStageConfig, corpus=self.path("corpus"), dialogues=[demonstrations], tokenizer=dump(recipe.tokenizer))
+        self.add(
+            "tokenizer",
+            "tokenizer",
+            TokenizerStageConfig,
+            corpus=self.path("corpus"),
+            dialogues=[demonstrations],
+            tokenizer=dump(recipe.tokenizer),
+        )
         self.add("shards", "shards", ShardsConfig, recipe.shards, corpus=self.path("corpus"), tokenizer=self.path("tokenizer"))
         self.add("base", "pretrain", PretrainConfig, recipe.pretrain, shards=self.path("shards"))
         self.add("v0-early", "sft", SftConfig, recipe.early, model=self.path("base"), data=[demonstrations])

@@ -73,7 +73,11 @@ class RecipeConfig(Config):
 
 def packaged() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(file.name.removesuffix(".yaml") for file in resources.files(__package__).joinpath("recipes").iterdir() if file.name.endswith(".yaml"))
+    return sorted(
+        file.name.removesuffix(".yaml")
+        for file in resources.files(__package__).joinpath("recipes").iterdir()
+        if file.name.endswith(".yaml")
+    )
 
 
 def recipe_file(spec: str) -> Path:
@@ -82,7 +86,9 @@ def recipe_file(spec: str) -> Path:
         return Path(str(resources.files(__package__).joinpath("recipes", f"{spec}.yaml")))
     path = Path(spec)
     if not path.is_file():
-        raise UserError(f"{spec}: no recipe of that name{did_you_mean(spec, packaged())} and no such file; there are {', '.join(packaged())}")
+        raise UserError(
+            f"{spec}: no recipe of that name{did_you_mean(spec, packaged())} and no such file; there are {', '.join(packaged())}"
+        )
     return path
 
 

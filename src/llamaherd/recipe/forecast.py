@@ -25,7 +25,8 @@ def work(step: Step, recipe: RecipeConfig) -> float:
         "ppo": 30.0 * recipe.ppo.ppo.iterations * recipe.ppo.ppo.batch,
         "ghost": 5.0 * world.ghost_dialogues * sum(world.ghost_turns),
         "distill": 50.0 * world.distilled_prompts,
-        "evaluate": 20.0 * (2 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience),
+        "evaluate": 20.0
+        * (2 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience),
     }
     return _OVERHEAD_TOKENS + turns[step.stage] * _TURN_TOKENS
 

@@ -61,7 +61,8 @@ def _begun(recipe: RecipeConfig, out: Path) -> bool:
             lines = "".join(f"\n  {line}" for line in differing)
             raise UserError(f"{out} was begun with other settings; give the same ones, choose another --out, or remove it:{lines}")
         return True
-    if any(entry.name != "lock" for entry in out.iterdir()):
+    # A kill in the first moment leaves the lock and perhaps a half-written recipe.
+    if any(entry.name != "lock" and not entry.name.startswith(f".{RECIPE}.") for entry in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no run of a recipe; choose another --out")
     return False
 
@@ -92,7 +93,9 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
             continue
         module = importlib.import_module(f"..stages.{step.stage}", __package__)
         started = time.perf_counter()
-        artifact: Artifact = module.run(step.config, out / step.name, seed_for(recipe.seed, step.name))
+        # All versions are asked with the same draws, so that the models are what differs.
+        seed = seed_for(recipe.seed, "evaluate" if step.stage == "evaluate" else step.name)
+        artifact: Artifact = module.run(step.config, out / step.name, seed)
         seconds = time.perf_counter() - started
         forecast.done(index, seconds)
         say(f"[{index + 1:2d}/{len(steps)}] {step.name:{width}}  {module.headline(artifact)}")

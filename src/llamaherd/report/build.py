@@ -47,6 +47,8 @@ def build_report(run: Path, out: Path | None = None) -> Report:
     ]  # fmt: skip
     name = str(folder.recipe.get("name") or run.resolve().name)
     subtitle = f"One run of the Llama 2 recipe by llamaherd {code_version()}, seed {folder.seed}."
+    if folder.recipe.get("tune_from") == "v0":
+        subtitle += " Versions after V0 are tuned from V0; the paper tunes each again from the base."
     report = Report(out / "report.html", out / "summary.json", summary)
     write_text(report.html, render(f"llamaherd: {name}", subtitle, sections))
     write_json(report.summary_file, summary)

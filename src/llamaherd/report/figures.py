@@ -139,9 +139,7 @@ def line_chart(title: str, series: Mapping[str, Points], x_label: str, y_label: 
         f"{name} from {number(points[0][1])} at {round(points[0][0])} to {number(points[-1][1])} at {round(points[-1][0])}"
         for name, points in series.items()
     ]
-    rows = [
-        (name, number(round(x)), number(y)) for name, points in series.items() for x, y in averaged(points, TABLE_ROWS)[0]
-    ]
+    rows = [(name, number(round(x)), number(y)) for name, points in series.items() for x, y in averaged(points, TABLE_ROWS)[0]]
     table = Table(f"{title}, means of neighbouring lines", ("curve", x_label, y_label), rows)
     return Chart(title, f"Line chart of {y_label} over {x_label}: {'; '.join(ends)}.", svg, table, note)
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..core.artifacts import Artifact, find_artifact, versions
+from ..core.artifacts import METRICS, Artifact, find_artifact, versions
 from ..core.errors import UserError
 from ..core.files import read_json, read_rows
 from ..core.metrics import read_metrics
@@ -111,7 +111,7 @@ class RunFolder:
 
     def training(self, name: str) -> list[dict[str, Any]]:
         """Lines of an artifact's metrics.jsonl."""
-        return read_metrics(self.path / name / "metrics.jsonl")
+        return read_metrics(self.path / name / METRICS)
 
     def scores(self, version: str, task: str, mode: str) -> dict[str, float]:
         """Mean score of each prompt, by prompt id, from the evaluation's rows."""

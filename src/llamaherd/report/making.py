@@ -58,7 +58,9 @@ def corpus_section(run: RunFolder) -> Section:
     plain = {key: value for key, value in measured.items() if not isinstance(value, Mapping) and key != "inputs"}
     groups = {key: value for key, value in measured.items() if isinstance(value, Mapping) and value and key != "inputs"}
     tables = [Table("In all", ("what", "count"), list(entries(plain)))] if plain else []
-    tables += [Table(key.replace("_", " ").capitalize(), (key.replace("_", " "), "value"), list(entries(value))) for key, value in groups.items()]
+    tables += [
+        Table(key.replace("_", " ").capitalize(), (key.replace("_", " "), "value"), list(entries(value))) for key, value in groups.items()
+    ]
     return Section("Corpus", ["Documents that a filter dropped are counted under its name; shares are 0 to 1."], tables=tables)
 
 

@@ -42,7 +42,11 @@ def reward_section(run: RunFolder) -> Section:
         return Section("Reward models")
     intro = ["Accuracy: how often the model scores the answer higher that the annotator chose; a coin has 0.5."]
     columns = ("reward model", "own domain", "other domain", "annotator's agreement with its noiseless self")
-    charts = [point_chart("Reward accuracy by grade", GRADES, series, "grade", "accuracy", paper=greys)] if any(map(any, series.values())) else []
+    charts = (
+        [point_chart("Reward accuracy by grade", GRADES, series, "grade", "accuracy", paper=greys)]
+        if any(map(any, series.values()))
+        else []
+    )
     return Section("Reward models", intro, charts, [Table("Accuracy, all grades, by version", columns, rows)])
 
 
@@ -69,7 +73,13 @@ def versions_section(run: RunFolder) -> Section:
     if not charts:
         return Section("Versions")
     wins = [(name, number(helpful), number(harmless)) for name, (helpful, harmless) in paper.WIN_RATE.items()]
-    tables = [Table("The paper's figure 11, another measure: win rate against ChatGPT, reward models as judge", ("version", "helpful", "harmless"), wins)]
+    tables = [
+        Table(
+            "The paper's figure 11, another measure: win rate against ChatGPT, reward models as judge",
+            ("version", "helpful", "harmless"),
+            wins,
+        )
+    ]
     return Section("Versions", [f"{FIRST} is the model after supervised fine-tuning."], charts, tables)
 
 

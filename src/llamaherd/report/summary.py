@@ -6,7 +6,11 @@ from typing import Any
 from .effects import Effect
 from .folder import REJECTION, RunFolder
 
-MEASURES = {"helpfulness": ("helpfulness", "sampled"), "violation_rate": ("safety", "violation_rate"), "false_refusal_rate": ("borderline", "false_refusal_rate")}
+MEASURES = {
+    "helpfulness": ("helpfulness", "sampled"),
+    "violation_rate": ("safety", "violation_rate"),
+    "false_refusal_rate": ("borderline", "false_refusal_rate"),
+}
 
 
 def summarise(run: RunFolder, effects: Sequence[Effect]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def ppo_loss(model: ActorCritic, batch: PpoBatch, config: PpoConfig) -> LossSum:
 
 @dataclass
 class Ppo:
-    """The batch source. Its state between iterations: how many were done, the best held-out reward, looks since then."""
+    """The batch source. Its state between iterations: how many were done, the best held-out reward and when, looks since then."""
 
     model: ActorCritic
     reference: Transformer
@@ -87,19 +87,23 @@ class Ppo:
     config: PpoConfig
     seed: int
     observe: Observe | None = None
+    keep: Callable[[int], None] | None = None
+    """Called with the iteration at every best look so far: the policy to go back to when training stops early."""
     stopped: str | None = None
+    best_iteration: int | None = None
 
     def batches(self, standing: Any) -> Iterator[tuple[list[PpoBatch], Any]]:
         """Mini-batches of all iterations; one can resume only where an iteration ends, since rollouts are not saved."""
-        standing = standing or {"iteration": 0, "prompts": None, "best": None, "looks": 0}
+        standing = standing or {"iteration": 0, "prompts": None, "best": None, "best_iteration": None, "looks": 0}
+        self.best_iteration = standing["best_iteration"]
         order = epochs(len(self.prompts), self.config.batch, self.seed, standing["prompts"])
         for iteration in range(standing["iteration"], self.config.iterations):
-            if self._enough(iteration, standing):
-                return
             indices, position = next(order)
             done = self._experience([self.prompts[index] for index in indices], iteration)
             if done.figures["ppo/kl_k3"] > self.config.kl_budget_nats:
                 self.stopped = f"KL {done.figures['ppo/kl_k3']:.1f} nats over the budget before iteration {iteration + 1}"
+                return
+            if self._enough(iteration, standing):
                 return
             standing = standing | {"iteration": iteration + 1, "prompts": position}
             mini_batches = split(done.rollouts, self.config.mini_batch)
@@ -137,16 +141,26 @@ class Ppo:
         return found
 
     def _enough(self, iteration: int, standing: dict[str, Any]) -> bool:
-        """Looks at held-out prompts when it is time; True when their reward has not risen for `patience` looks."""
-        if not self.held_out or iteration % self.config.check_every:
+        """When it is time, notes the policy to go back to; True when the held-out reward has not risen for `patience` looks.
+
+        Without held-out prompts every look is as good as the one before: the policy to go back to is the last one looked at.
+        """
+        if iteration % self.config.check_every:
             return False
-        _, logits = self._answers(self.held_out, "held-out")
-        # Unfinished answers count as in training: else a policy that finishes only its best answers would look better.
-        reward = float(with_lowest(logits).mean()) if any(logit is not None for logit in logits) else None
-        if reward is not None and (standing["best"] is None or reward > standing["best"]):
-            standing |= {"best": reward, "looks": 0}
+        reward = self._held_out_reward() if self.held_out else None
+        if not self.held_out or (reward is not None and (standing["best"] is None or reward > standing["best"])):
+            standing |= {"best": reward, "best_iteration": iteration, "looks": 0}
+            self.best_iteration = iteration
+            if self.keep is not None:
+                self.keep(iteration)
         else:
             standing |= {"looks": standing["looks"] + 1}
         if standing["looks"] >= self.config.patience:
             self.stopped = f"held-out reward has not risen for {self.config.patience} looks, at iteration {iteration}"
         return self.stopped is not None
+
+    def _held_out_reward(self) -> float | None:
+        """Mean over the held-out prompts; None when no answer is usable."""
+        _, logits = self._answers(self.held_out, "held-out")
+        # Unfinished answers count as in training: else a policy that finishes only its best answers would look better.
+        return float(with_lowest(logits).mean()) if any(logit is not None for logit in logits) else None

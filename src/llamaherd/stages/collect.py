@@ -18,7 +18,7 @@ from ..measures.intervals import rate
 from ..miniature.annotator import AnnotatorConfig, NoisyAnnotator
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import SomePaths, data_file
+from .common import SomePaths, data_file, prompts_of
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
@@ -42,7 +42,7 @@ class CollectSettings(Config):
     max_new_tokens: int = Field(64, ge=1)
     """Longest answer."""
     test_share: float = Field(0.15, ge=0, lt=1)
-    """Share of comparisons held out for testing reward models."""
+    """Share of prompts whose comparisons are held out for testing reward models."""
     annotator: AnnotatorConfig = AnnotatorConfig()
     """The miniature's annotators."""
 
@@ -67,33 +67,38 @@ class CollectConfig(CollectSettings):
 def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
     """Writes preferences.jsonl and test.jsonl. Left out and counted: equal, empty or tagged answers, and unsafe ones chosen over safe ones."""
     from ..assistant.local import Assistant
-    from ..data.records import read_prompts
+    from ..data.records import rows_of
 
     folders = [resolve(config.newest), resolve(config.previous)]
     files: dict[Domain, list[Path]] = {
         "helpfulness": [data_file(path, "prompts.jsonl") for path in config.helpfulness],
         "safety": [data_file(path, "prompts.jsonl") for path in config.safety],
     }
-    prompts = {domain: [prompt for file in paths for prompt in read_prompts(file)] for domain, paths in files.items()}
+    variants = [Assistant.load(folder) for folder in folders]
+    prompts = {domain: prompts_of(paths, *variants) for domain, paths in files.items()}
     annotator = NoisyAnnotator(Oracle(World(config.world)), config.annotator)
     parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
     with building(out, kind="preferences", stage="collect", config=config, parents=parents, seed=seed) as place:
-        variants = [Assistant.load(folder) for folder in folders]
         kept: list[Preference] = []
         dropped = {"equal": 0, "empty": 0, "tag": 0, "unsafe chosen over safe": 0}
         agreement: dict[str, Any] = {}
         for domain, asked in prompts.items():
             rows = in_chunks(place.state / domain, asked, CHUNK_PROMPTS, _sampler(variants, config, seed_for(seed, domain)))
             pairs = [(prompt, row) for prompt, row in zip(asked, rows, strict=True) if not _count_unusable(row, dropped)]
-            judged = [_compare(annotator, domain, prompt, row, config.batch, seed_for(seed, domain, index)) for index, (prompt, row) in enumerate(pairs)]
+            judged = [
+                _compare(annotator, domain, prompt, row, config.batch, seed_for(seed, domain, index))
+                for index, (prompt, row) in enumerate(pairs)
+            ]
             kept += [preference for preference, _ in judged if not _contradicts(preference, dropped)]
             # Equal noiseless scores leave nothing to agree with.
             sure = [agrees for _, agrees in judged if agrees is not None]
             agreement[domain] = rate(sum(sure), len(sure))
-        test = python_rng(seed, "collect", "test").sample(range(len(kept)), round(config.test_share * len(kept)))
-        held = set(test)
-        write_rows(place.folder / "preferences.jsonl", [row.to_row() for index, row in enumerate(kept) if index not in held])
-        write_rows(place.folder / "test.jsonl", [row.to_row() for index, row in enumerate(kept) if index in held])
+        asked_once = list(dict.fromkeys(row.prompt for row in kept))
+        chosen = python_rng(seed, "collect", "test").sample(range(len(asked_once)), round(config.test_share * len(asked_once)))
+        test_prompts = {asked_once[index] for index in chosen}
+        held = [row for row in kept if row.prompt in test_prompts]
+        write_rows(place.folder / "preferences.jsonl", rows_of(row for row in kept if row.prompt not in test_prompts))
+        write_rows(place.folder / "test.jsonl", rows_of(held))
         place.metrics.update(
             comparisons=len(kept), test=len(held), dropped=dropped, agreement=agreement, models=[folder.name for folder in folders],
             newest_won=rate(*_wins(kept, variants[0].name)),

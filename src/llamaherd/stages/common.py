@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import WrapValidator
 
-from ..core.artifacts import Workplace, resolve
+from ..core.artifacts import METRICS, Workplace, resolve
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,6 +73,6 @@ def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title
     from ..checkpoints.huggingface import HuggingFaceFiles, model_card
 
     HuggingFaceFiles(model, tokenizer).save(place.folder)
-    shutil.copyfile(place.log, place.folder / "metrics.jsonl")
+    shutil.copyfile(place.log, place.folder / METRICS)
     plain = {name: value if isinstance(value, (str, int, float, bool)) else json.dumps(value, default=str) for name, value in facts.items()}
     (place.folder / "README.md").write_text(model_card(title, plain), encoding="utf-8")

@@ -51,7 +51,6 @@ class DistillConfig(DistillSettings):
 def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     """Writes dialogues.jsonl. Raises UserError for prompts without a preprompt or not tagged as unsafe."""
     from ..assistant.local import Assistant
-    from ..data.records import read_prompts
     from ..reward.model import RewardModel
     from ..rlhf.distill import answers_to, distil
     from ..rlhf.judging import why_unusable
@@ -60,8 +59,9 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     files, harmless_files, test_files = (
         [data_file(path, "prompts.jsonl") for path in paths] for paths in (config.prompts, config.harmless, config.test)
     )
-    prompts = prompts_of(files)
-    harmless_prompts, test_prompts = ([prompt for file in paths for prompt in read_prompts(file)] for paths in (harmless_files, test_files))
+    assistant = Assistant.load(folders[0])
+    prompts = prompts_of(files, assistant)
+    harmless_prompts, test_prompts = (prompts_of(paths, assistant, optional=True) for paths in (harmless_files, test_files))
     _check_adversarial(prompts, files)
     _check_adversarial(test_prompts, test_files)
     tagged = sum(prompt.safety for prompt in harmless_prompts)
@@ -69,16 +69,25 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
         raise UserError(f'{", ".join(map(str, harmless_files))}: {tagged} prompts have "safety": true; harmless prompts have false')
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *harmless_files, *test_files])
     with building(out, kind="dialogues", stage="distill", config=config, parents=parents, seed=seed) as place:
-        assistant, safety = Assistant.load(folders[0]), RewardModel.load(folders[1])
+        safety = RewardModel.load(folders[1])
 
         def work(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
-            found, unusable = distil(assistant, safety, chunk, [prompt.about["preprompt"] for prompt in chunk], config.sampling, seed, first)
-            rows = [{"row": item.dialogue().to_row(), "replaced": item.replaced, "original": item.original, "distilled": item.distilled} for item in found]
+            found, unusable = distil(
+                assistant, safety, chunk, [prompt.about["preprompt"] for prompt in chunk], config.sampling, seed, first
+            )
+            rows = [
+                {"row": item.dialogue().to_row(), "replaced": item.replaced, "original": item.original, "distilled": item.distilled}
+                for item in found
+            ]
             return [{"unusable": unusable}, *rows]
 
         def own(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
             answers = answers_to(assistant, [prompt.dialogue for prompt in chunk], config.sampling, seed, "harmless", first)
-            whole = [prompt.dialogue.followed_by("assistant", answer.text) for prompt, answer in zip(chunk, answers, strict=True) if not why_unusable(answer)]
+            whole = [
+                prompt.dialogue.followed_by("assistant", answer.text)
+                for prompt, answer in zip(chunk, answers, strict=True)
+                if not why_unusable(answer)
+            ]
             return [{**dialogue.to_row(), "trained": "last"} for dialogue in whole]
 
         made = in_chunks(place.state / "train", prompts, config.chunk_prompts, work)
@@ -109,9 +118,7 @@ def _judged(tests: Sequence[dict[str, Any]], world: WorldConfig) -> dict[str, An
     if not rows:
         return {}
     oracle = Oracle(World(world))
-    safe = {
-        name: [oracle.judge(parse_dialogue(row["row"]).prompt, row[name]).safe for row in rows] for name in ("original", "distilled")
-    }
+    safe = {name: [oracle.judge(parse_dialogue(row["row"]).prompt, row[name]).safe for row in rows] for name in ("original", "distilled")}
     return {
         "original_safe": rate(sum(safe["original"]), len(rows)), "distilled_safe": rate(sum(safe["distilled"]), len(rows)),
         "difference": paired_difference([float(value) for value in safe["original"]], [float(value) for value in safe["distilled"]]),

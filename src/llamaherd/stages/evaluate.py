@@ -216,7 +216,11 @@ def headline(artifact: Artifact) -> str:
     """What came out, in one line."""
     tasks = artifact.metrics
     parts = []
-    for task, key, name in (("helpfulness", "sampled", "helpfulness"), ("safety", "violation_rate", "violations"), ("borderline", "false_refusal_rate", "false refusals")):
+    for task, key, name in (
+        ("helpfulness", "sampled", "helpfulness"),
+        ("safety", "violation_rate", "violations"),
+        ("borderline", "false_refusal_rate", "false refusals"),
+    ):
         figure = tasks.get(task, {}).get(key)
         if figure and figure["value"] is not None:
             parts.append(f"{name} {figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})")

@@ -1,5 +1,6 @@
 """Ghost Attention (paper.md section 7): scripts with an instruction to dialogues that join the next tuning mix."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ def run(config: GhostConfig, out: Path, seed: int) -> Artifact:
             check_script(scripts[-1], f"{file} line {number}")
     if not scripts:
         raise UserError(f"no script in {', '.join(map(str, files))}; give a file with at least one")
-    with building(out, kind="dialogues", stage="ghost", config=config, parents=parents_of([folder / "config.json", *files]), seed=seed) as place:
+    with building(
+        out, kind="dialogues", stage="ghost", config=config, parents=parents_of([folder / "config.json", *files]), seed=seed
+    ) as place:
         assistant = Assistant.load(folder)
 
         def sample(chunk: Sequence[Script], first: int) -> list[dict[str, Any]]:
@@ -60,7 +63,10 @@ def run(config: GhostConfig, out: Path, seed: int) -> Artifact:
         dropped = {reason: sum(count[reason] for count in counts) for reason in counts[0]}
         dialogues = [row for row in rows if "messages" in row]
         if not dialogues:
-            raise UserError(f"no Ghost Attention dialogue is left of {len(scripts)} scripts: {dropped}; raise max_new_tokens or the context, or shorten the scripts")
+            shutil.rmtree(place.state)  # other settings may be tried in the same place
+            raise UserError(
+                f"no Ghost Attention dialogue is left of {len(scripts)} scripts: {dropped}; raise max_new_tokens or the context, or shorten the scripts"
+            )
         write_rows(place.folder / "dialogues.jsonl", dialogues)
         turns = sum(len(row["messages"]) // 2 for row in dialogues) / len(dialogues)
         place.metrics.update(dialogues=len(dialogues), mean_turns=turns, dropped=dropped)

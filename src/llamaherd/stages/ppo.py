@@ -1,5 +1,6 @@
 """PPO (paper.md section 6) from a rejection-sampled chat model."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..train.config import OptimizerConfig
 from .common import Paths, SomePaths, data_file, finish_model, prompts_of
 
 if TYPE_CHECKING:
+    from ..checkpoints.huggingface import HuggingFaceFiles
     from ..data.records import Prompt
     from ..rlhf.ppo import ActorCritic
     from ..tokenizer.sentencepiece import Tokenizer
@@ -50,8 +52,9 @@ class PpoStageConfig(PpoSettings):
 
 
 def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
-    """Trains the policy. Raises UserError."""
+    """Trains the policy; stopped early, it publishes the policy of the best look (or the last one within the budget). Raises UserError."""
     from ..assistant.local import Assistant
+    from ..checkpoints.huggingface import HuggingFaceFiles
     from ..model.transformer import scorer_from
     from ..reward.combine import Combination
     from ..reward.model import RewardModel
@@ -67,19 +70,22 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
     with building(out, kind="model", stage="ppo", config=config, parents=parents, seed=seed) as place:
         reference = Assistant.load(folders[0])
         model = ActorCritic(assistant.model, scorer_from(assistant.model))
+        best = Best(HuggingFaceFiles(assistant.model, assistant.tokenizer), place.state)
         source = Ppo(
             model, reference.model, assistant, Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2])),
-            prompts, looks, config.ppo, seed_for(seed, "ppo"), _oracle(config.oracle),
+            prompts, looks, config.ppo, seed_for(seed, "ppo"), _oracle(config.oracle), keep=best.keep,
         )  # fmt: skip
         done = train(
             model, lambda batch: ppo_loss(model, batch, config.ppo), source.batches, total_steps=source.steps(),
             config=config.optimizer, files=PpoFiles(model, assistant.tokenizer), state=place.state,
             metrics=place.log, label="PPO",
         )  # fmt: skip
+        if source.stopped is not None and source.best_iteration is not None:
+            best.load(source.best_iteration)
         rows = [row for row in read_metrics(place.log) if "ppo/kl_k3" in row]
         late = rows[-max(1, len(rows) // 4) :]
         place.metrics.update(
-            steps=done.steps, iterations=len(rows), stopped=source.stopped, kl_budget=config.ppo.kl_budget_nats,
+            steps=done.steps, iterations=len(rows), stopped=source.stopped, best_iteration=source.best_iteration, kl_budget=config.ppo.kl_budget_nats,
             kl=mean([row["ppo/kl_k3"] for row in late]), reward_first=rows[0]["ppo/reward"] if rows else None,
             reward_last=rows[-1]["ppo/reward"] if rows else None,
         )  # fmt: skip
@@ -105,6 +111,22 @@ class PpoFiles:
 
         HuggingFaceFiles(self.model.policy, self.tokenizer).load(folder / "policy")
         HuggingFaceFiles(self.model.critic, self.tokenizer).load(folder / "critic")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The policy of the best look so far, and of the one before it: a resumed run may go on from before the newest."""
+
+    files: "HuggingFaceFiles"
+    state: Path
+
+    def keep(self, iteration: int) -> None:
+        self.files.save(self.state / f"best-{iteration}")
+        for older in sorted(self.state.glob("best-*"), key=lambda folder: int(folder.name[5:]))[:-2]:
+            shutil.rmtree(older)
+
+    def load(self, iteration: int) -> None:
+        self.files.load(self.state / f"best-{iteration}")
 
 
 def _oracle(config: WorldConfig | None) -> Any:

@@ -41,10 +41,7 @@ class PretrainConfig(PretrainSettings):
 
 def shape(config: PretrainSettings, vocab_size: int) -> ModelConfig:
     """The model's shape for a tokenizer. Raises UserError when an explicit one does not fit it or the rows."""
-    if isinstance(config.model, str):
-        model = preset(config.model).model_copy(update={"vocab_size": vocab_size})
-    else:
-        model = config.model
+    model = preset(config.model).model_copy(update={"vocab_size": vocab_size}) if isinstance(config.model, str) else config.model
     if model.vocab_size != vocab_size:
         raise UserError(f"model.vocab_size is {model.vocab_size} and the tokenizer has {vocab_size} pieces; make them equal")
     if config.row_tokens > model.context:
@@ -93,4 +90,6 @@ def run(config: PretrainConfig, out: Path, seed: int) -> Artifact:
 def headline(artifact: Artifact) -> str:
     """What came out, in one line."""
     metrics = artifact.metrics
-    return f"{metrics['parameters']:,} parameters, loss {metrics['loss']:.3f} after {metrics['steps']} steps ({metrics['epochs']:.1f} epochs)"
+    return (
+        f"{metrics['parameters']:,} parameters, loss {metrics['loss']:.3f} after {metrics['steps']} steps ({metrics['epochs']:.1f} epochs)"
+    )

@@ -85,7 +85,9 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     kept, tested = fitting(rows, model), fitting(tests, model)
     pairs = [encode_pair(preference, model, config.margin) for preference in mix(kept, config.domain, config.other_share, seed)]
     if not pairs:
-        raise UserError(f"all comparisons of domain {config.domain} are longer than the model's context ({scorer.config.context}); shorten them")
+        raise UserError(
+            f"all comparisons of domain {config.domain} are longer than the model's context ({scorer.config.context}); shorten them"
+        )
     safety_weight = config.safety_weight if config.domain == "safety" else 0.0
 
     def batches(standing: Any) -> Iterator[tuple[list[Sequence[int]], Any]]:

@@ -69,7 +69,9 @@ def run(config: WorldStageConfig, out: Path, seed: int) -> Artifact:
     """Writes everything that the recipe reads. Raises UserError when the world has too few different prompts."""
     world = World(config.world)
     with building(out, kind="corpus", stage="world", config=config, parents={}, seed=seed) as place:
-        counts = {"documents.jsonl": write_rows(place.folder / "documents.jsonl", documents(world, config.documents, seed_for(seed, "documents")))}
+        counts = {
+            "documents.jsonl": write_rows(place.folder / "documents.jsonl", documents(world, config.documents, seed_for(seed, "documents")))
+        }
         write_text(place.folder / "blocked-hosts.txt", "".join(f"{host}\n" for host in BLOCKED_HOSTS))
         supervised = demonstrations(world, config.dialogues, seed_for(seed, "demonstrations"), config.demonstrations)
         for name, rows in {"demonstrations.jsonl": supervised, **prompt_files(world, config, seed)}.items():

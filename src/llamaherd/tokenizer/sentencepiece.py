@@ -90,9 +90,7 @@ class Tokenizer:
             text: str = self._processor.decode(list(ids))
         except IndexError:
             foreign = next(id for id in ids if not 0 <= id < self.vocab_size)
-            raise UserError(
-                f"id {foreign} is none of this tokenizer's {self.vocab_size}; use the tokenizer of the model"
-            ) from None
+            raise UserError(f"id {foreign} is none of this tokenizer's {self.vocab_size}; use the tokenizer of the model") from None
         return text
 
     def piece(self, id: int) -> str:

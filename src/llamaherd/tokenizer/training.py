@@ -79,9 +79,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
 def _explained(error: RuntimeError, vocab_size: int) -> Exception:
     """The trainer's two complaints about the vocabulary as one line with the fix; any other error as it is."""
     if most := re.search(r"Vocabulary size too high .*<= (\d+)", str(error)):
-        return UserError(
-            f"vocab_size {vocab_size}: this corpus gives at most {most[1]} pieces; lower vocab_size, or give more text"
-        )
+        return UserError(f"vocab_size {vocab_size}: this corpus gives at most {most[1]} pieces; lower vocab_size, or give more text")
     if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
         return UserError(
             f"vocab_size {vocab_size}: this corpus needs at least {least[1]} pieces for its characters; "

@@ -45,9 +45,7 @@ class ModelFiles(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
-def save_state(
-    folder: Path, step: int, files: ModelFiles, model: nn.Module, optimizer: torch.optim.Optimizer, source: Any
-) -> None:
+def save_state(folder: Path, step: int, files: ModelFiles, model: nn.Module, optimizer: torch.optim.Optimizer, source: Any) -> None:
     """Saves everything that the steps after `step` depend on; then removes all but the last two states."""
     beside = folder / ".saving"
     shutil.rmtree(beside, ignore_errors=True)
