@@ -98,8 +98,9 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
         artifact: Artifact = module.run(step.config, out / step.name, seed)
         seconds = time.perf_counter() - started
         forecast.done(index, seconds)
-        say(f"[{index + 1:2d}/{len(steps)}] {step.name:{width}}  {module.headline(artifact)}")
-        say(f"        {samples.next(artifact)}  ({clock(seconds)}, {clock(forecast.left_s(index))} left)")
+        left = clock(forecast.left_s(index))
+        came_out = f"{module.headline(artifact)} ({clock(seconds)})"
+        say(f"[{index + 1:2d}/{len(steps)}] {left:>5} left  {step.name:{width}}  {came_out}  |  {samples.next(artifact)}")
     report = build_report(out)
     say("")
     say(version_table(report.summary))
