@@ -1,8 +1,9 @@
 """What many tests need: a small tokenizer and random models that say short things, built once per session."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,19 @@ def _comparison(number: int, user: str) -> dict[str, Any]:
         **_row(user), "chosen": f"{PEOPLE[number % 4]} lives in Lima.", "rejected": f"{PEOPLE[number % 4]} lives in Oslo.",
         "grade": GRADES[number % 4], "domain": "safety" if number % 3 == 0 else "helpfulness", "batch": f"v{1 + number % 2}", **labels,
     }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def busy_seconds() -> Callable[[Sequence[str]], float]:
+    """Processor seconds of a command that must succeed: what it would take on a machine that does nothing else."""
+
+    def measured(command: Sequence[str]) -> float:
+        before = os.times()
+        subprocess.run(command, capture_output=True, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    return measured
 
 
 TINY = (

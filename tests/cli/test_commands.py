@@ -134,7 +134,20 @@ def test_a_run_can_be_named_instead_of_a_folder(command, finished_run):
 
 def test_corrected_settings_work_in_the_same_folder(command, refused, tmp_path):
     out = tmp_path / "base"
-    arguments = ["pretrain", "--shards", "shards", "--model", "tiny", "--steps", "2", "--row_tokens", "32", "--out", out]
+    arguments = [
+        "pretrain",
+        "--shards",
+        "shards",
+        "--model",
+        "tiny",
+        "--steps",
+        "2",
+        "--row_tokens",
+        "32",
+        "--optimizer.warmup_steps=1",
+        "--out",
+        out,
+    ]
     assert "stopped before the step" in refused(*arguments, "--optimizer.lr", "1e30")
     assert not list(tmp_path.iterdir())
     assert command(*arguments, "--optimizer.lr", "1e-3").code == 0

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -64,22 +63,18 @@ def test_the_summary_has_plain_numbers_and_intervals(finished_run):
     assert not re.search(r'(src|href)="https?://', html)
 
 
-def test_a_finished_run_says_so_within_a_second_and_without_torch(finished_run):
+def test_a_finished_run_says_so_within_a_second_and_without_torch(finished_run, busy_seconds):
     code = "import sys\nfrom llamaherd.cli import main\nmain(sys.argv[1:])\nsys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     command = [sys.executable, "-c", code, *finished_run.command[3:], "--out", str(finished_run.folder)]
-    seconds = []
-    for _ in range(3):  # a busy machine may be slow once
-        started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds.append(time.perf_counter() - started)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(f"{finished_run.folder} is finished (")
-    assert min(seconds) < 1
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{finished_run.folder} is finished (")
+    assert 0 < min(busy_seconds(command) for _ in range(3)) < 1
 
 
 def test_other_settings_are_refused_by_name(finished_run, recipe):
-    other = recipe.model_copy(update={"seed": 3, "pretrain": recipe.pretrain.model_copy(update={"steps": 7})})
-    expected = f"with other settings.*\n  pretrain.steps: was {recipe.pretrain.steps}, is now 7\n  seed: was 0, is now 3$"
+    other = recipe.model_copy(update={"seed": 3, "pretrain": recipe.pretrain.model_copy(update={"steps": 77})})
+    expected = f"with other settings.*\n  pretrain.steps: was {recipe.pretrain.steps}, is now 77\n  seed: was 0, is now 3$"
     with pytest.raises(UserError, match=expected):
         run_recipe(other, finished_run.folder, silent)
 

@@ -21,7 +21,7 @@ SHAPE = {"dim": 16, "layers": 1, "heads": 2, "kv_heads": 1, "ffn": 24, "vocab_si
 def run(inputs: Path, out: Path, **values: Any) -> Artifact:
     given = {
         "shards": str(inputs / "shards"), "model": SHAPE, "row_tokens": 32, "batch_rows": 4, "micro_rows": 4, "steps": 12,
-        "optimizer": {"lr": 1e-2, "warmup_steps": 2},
+        "optimizer": {"lr": 1e-2, "warmup_steps": 0},
     }  # fmt: skip
     return pretrain.run(build(pretrain.PretrainConfig, given | values), out, 0)
 
@@ -78,3 +78,8 @@ def test_what_cannot_be_trained(tiny_inputs: Path, tmp_path: Path, values: dict[
     with pytest.raises(UserError, match=said):
         run(tiny_inputs, tmp_path / "base", **values)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warm_up_that_never_ends_is_refused(tiny_inputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="optimizer.warmup_steps: given 12, expected fewer than steps, 12"):
+        run(tiny_inputs, tmp_path / "base", optimizer={"warmup_steps": 12})

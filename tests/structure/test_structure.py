@@ -270,3 +270,9 @@ CASES = [
 def test_the_checks_find_bad_examples_and_spare_good_ones(check, bad: str, good: str) -> None:  # type: ignore[no-untyped-def]
     assert len(check(bad, "x.py")) == 1
     assert check(good, "x.py") == []
+
+
+def test_the_tests_that_the_house_names_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    assert named
+    assert [f"{file}::{name}" for file, name in named if f"\ndef {name}(" not in (ROOT / file).read_text("utf-8")] == []

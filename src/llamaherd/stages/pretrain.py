@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.artifacts import Artifact, building, open_artifact
 from ..core.config import Config
@@ -26,10 +26,16 @@ class PretrainSettings(Config):
     """Rows per step."""
     micro_rows: int = Field(8, ge=1)
     """Rows per forward pass."""
-    steps: int = Field(600, ge=1)
+    steps: int = Field(900, ge=1)
     """Optimizer steps."""
-    optimizer: OptimizerConfig = OptimizerConfig(warmup_steps=2000)
-    """AdamW and schedule."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=3e-3, warmup_steps=50)
+    """AdamW and schedule; rate and warm-up are for a model of a million parameters, where the paper's 7B takes 3e-4 and 2000."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "PretrainSettings":
+        if self.optimizer.warmup_steps >= self.steps:
+            raise ValueError(f"optimizer.warmup_steps: given {self.optimizer.warmup_steps}, expected fewer than steps, {self.steps}")
+        return self
 
 
 class PretrainConfig(PretrainSettings):
