@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .core.errors import UserError
 
-_PLAIN: dict[str, Any] = {"help_format": "plaintext", "result_action": "return_value"}
+_PLAIN: dict[str, Any] = {"help_format": "plaintext", "result_action": "return_value", "suppress_keyboard_interrupt": False}
 app = App(name="llamaherd", help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.", **_PLAIN)
 data = App(name="data", help="Documents, shards and a look at what is trained.", **_PLAIN)
 tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
@@ -21,6 +21,10 @@ app.command(tokenizer)
 
 Settings = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 """`--a.b=value` tokens that no parameter takes: overrides of settings."""
+
+
+Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""Words of people, which may begin with a hyphen."""
 
 
 class Stage(NamedTuple):
@@ -205,7 +209,7 @@ def evaluate(
 def chat(
     model: str,
     *,
-    system: str | None = None,
+    system: Text | None = None,
     temperature: float = 0.6,
     top_p: float = 0.9,
     max_new_tokens: int = 256,
@@ -236,7 +240,7 @@ def chat(
 
 @app.command
 def generate(
-    model: str, *, prompt: str, raw: bool = False, system: str | None = None, max_new_tokens: int = 256,
+    model: str, *, prompt: Text, raw: bool = False, system: Text | None = None, max_new_tokens: int = 256,
     temperature: float = 0.6, top_p: float = 0.9, seed: int = 0,
 ) -> None:  # fmt: skip
     """Print the answer to one prompt, and nothing else.

@@ -22,6 +22,7 @@ def test_rows_come_back():
     last = {**plain, "trained": "last"}
     assert parse_dialogue(last).trained == "last"
     assert parse_dialogue(last).to_row() == last
+    assert parse_dialogue({**plain, "trained": None}).trained == "all"
 
 
 def test_system_text_is_set_replaced_and_removed():

@@ -90,7 +90,7 @@ def same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 def test_what_we_save_transformers_loads(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     model = randomised(Transformer(config))
     save_model(model, tokenizer, tmp_path)
-    verify_folder(model, tmp_path)
+    verify_folder(model, tokenizer, tmp_path)
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert type(theirs) is transformers.LlamaForCausalLM
     assert not any(report.values())
@@ -182,6 +182,18 @@ def test_a_scorer_is_no_language_model_and_the_other_way_round(folder: Path, tok
             {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
             "partial_rotary_factor 0.5",
         ),
+        ({"rope_scaling": {"factor": 8.0}}, "scaled rotary embedding [{'factor': 8.0}]"),
+        ({"rope_scaling": {"rope_type": "default", "type": "linear"}}, "scaled rotary embedding"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, "scaled rotary embedding [{'rope_type': 'linear'}]"),
+        ({"rope_parameters": {"full_attention": {"factor": 2}}}, "scaled rotary embedding"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "rotary embeddings by kind of layer"),
+        ({"residual_multiplier": 0.22}, "residual_multiplier 0.22 (Llama has none)"),
+        ({"embedding_multiplier": 12}, "embedding_multiplier 12"),
+        ({"logits_scaling": 8.0}, "logits_scaling 8.0"),
+        ({"attention_multiplier": 0.0078}, "attention_multiplier 0.0078"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0"),
+        ({"attn_logit_softcapping": 1.0}, "attn_logit_softcapping 1.0"),
+        ({"sliding_window": 4096}, "sliding_window 4096"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu', expected 'silu'"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised weights"),
         ({"hidden_size": "absent"}, "hidden_size"),
@@ -191,6 +203,16 @@ def test_a_scorer_is_no_language_model_and_the_other_way_round(folder: Path, tok
 def test_another_architecture_is_refused_by_its_difference(folder: Path, values: dict[str, Any], said: str) -> None:
     change(folder, **values)
     assert said in refused(folder)
+
+
+def test_what_makes_no_difference_is_taken(folder: Path) -> None:
+    change(
+        folder,
+        **dict.fromkeys(["residual_multiplier", "embedding_multiplier", "attention_multiplier", "logits_scaling"], 1.0),
+        **dict.fromkeys(["final_logit_softcapping", "attn_logit_softcapping", "sliding_window"]),
+        rope_scaling={"type": None, "factor": 1.0},
+    )
+    load_model(folder)
 
 
 def test_old_and_new_names_of_the_rotary_base(folder: Path) -> None:
@@ -351,16 +373,16 @@ def test_what_was_written_wrongly_is_found(tokenizer: Tokenizer, tmp_path: Path)
     files.save(tmp_path)
     change_weights(tmp_path, lambda tensors: tensors["model.norm.weight"][3].mul_(1.0001))
     with pytest.raises(OSError, match=r"model\.safetensors: norm\.weight was not written as it is in memory"):
-        verify_folder(model, tmp_path)
+        verify_folder(model, tokenizer, tmp_path)
     files.load(tmp_path)
-    verify_folder(model, tmp_path)
+    verify_folder(model, tokenizer, tmp_path)
     change(tmp_path, rope_theta=10001.0)
     with pytest.raises(OSError, match=r"config\.json: was not written"):
-        verify_folder(model, tmp_path)
+        verify_folder(model, tokenizer, tmp_path)
     files.save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(OSError, match=r"model\.safetensors: cannot be read back"):
-        verify_folder(model, tmp_path)
+        verify_folder(model, tokenizer, tmp_path)
 
 
 def test_model_card() -> None:

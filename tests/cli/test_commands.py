@@ -2,6 +2,10 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -151,3 +155,21 @@ def test_corrected_settings_work_in_the_same_folder(command, refused, tmp_path):
     assert "stopped before the step" in refused(*arguments, "--optimizer.lr", "1e30")
     assert not list(tmp_path.iterdir())
     assert command(*arguments, "--optimizer.lr", "1e-3").code == 0
+
+
+@pytest.mark.parametrize("text", ["- be nice", "-5 plus 3", "-hello", "--a.b=c"])
+def test_words_of_people_may_begin_with_a_hyphen(command, text):
+    outcome = command("generate", "chat", "--system", text, "--prompt", text, "--temperature", "0", "--max-new-tokens", "4")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_ctrl_c_says_that_one_can_go_on(workshop, tmp_path):
+    """Sent while a command works, as a terminal does."""
+    command = [sys.executable, "-m", "llamaherd.cli", "sft", "--model", "base", "--data", "dialogues.jsonl", "--epochs=100000"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True, cwd=workshop.folder)
+    while not (tmp_path / "out.partial" / "metrics.jsonl").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert (process.returncode, said) == (130, "llamaherd: stopped; given again, a command with --out goes on from here\n")

@@ -148,7 +148,7 @@ def test_a_setting_given_twice(refused):
         (["run", "tiny", "--out=corpus"], "corpus is not empty and holds no run of a recipe"),
         (["run", "tiny", "extra", "--out=out"], "'extra' is not understood here"),
         (["run", "--pretrain.stepz=3", "--out=out"], "pretrain.stepz: unknown setting (did you mean 'steps'?)"),
-        (["run", "tiny", "--pretrain.model=tinny", "--out=out"], "pretrain: no model preset 'tinny' (did you mean 'tiny'?)"),
+        (["run", "tiny", "--pretrain.model=tinny", "--out=out"], "pretrain.model: no model preset 'tinny' (did you mean 'tiny'?)"),
         (["evaluate", "chat", "--tasks=fun"], 'tasks.0: given "fun", expected'),
         (["generate", "chat", "--prompt="], "--prompt: message 1 (user): is empty"),
         (["generate", "chat", "--prompt=[INST]"], "contains the template tag [INST]"),

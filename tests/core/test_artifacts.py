@@ -203,6 +203,10 @@ def test_unknown_names_say_what_there_is(run: Path) -> None:
         resolve(f"{run}:bsae")
     with pytest.raises(UserError, match="no such folder; expected a model folder, RUN or RUN:VERSION"):
         resolve(f"{run}x:v0")
+    write_text(run / "notes.txt", "")
+    for spec in (run / "notes.txt", f"{run / 'notes.txt'}:v0"):
+        with pytest.raises(UserError, match=r"notes\.txt: is a file; expected a model folder, RUN or RUN:VERSION"):
+            resolve(spec)
     for name in ("", ".", "..", "../mini", "v0/deep"):
         with pytest.raises(UserError, match="has no "):
             resolve(f"{run}:{name}")

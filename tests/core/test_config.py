@@ -148,7 +148,8 @@ def test_partial_nested_settings_keep_the_rest_of_their_fields_default() -> None
 @pytest.mark.parametrize(
     ("text", "value"),
     [("1e-4", 1e-4), ("1E4", 1e4), ("-2.5e+3", -2500.0), ("+.5", 0.5), ("1.", 1.0), ("1_000.5", 1000.5), ("7", 7),
-     ("2026-01-02", "2026-01-02"), ("e4", "e4"), ("1e", "1e"), ("true", True), ("null", None)],
+     ("2026-01-02", "2026-01-02"), ("1_000", 1000), ("-0", 0), ("+7", 7), ("0x10", 16),
+     ("1:30", "1:30"), ("010", "010"), ("0b11", "0b11"), ("-1:30:00", "-1:30:00"), ("1:30.5", "1:30.5"), ("e4", "e4"), ("1e", "1e"), ("true", True), ("null", None)],
 )  # fmt: skip
 def test_numbers_in_yaml_are_what_people_mean(tmp_path: Path, text: str, value: object) -> None:
     found = read_yaml(yaml_file(tmp_path, f"x: {text}"))["x"]
@@ -166,13 +167,36 @@ def test_numbers_in_yaml_are_what_people_mean(tmp_path: Path, text: str, value: 
         ("word", r"holds a str; expected a mapping"),
         ("a: !!python/object:os.system x", r"line 1: not valid YAML"),
         ("? [1, 2]\n: x\n", r"line 1: not valid YAML"),
+        (f"a: 1\nseed: {'9' * 5000}", r"line 2: not valid YAML: '9{40}' cannot be read as int$"),
+        (f"seed: 0x{'9' * 5000}", r"not valid YAML: it cannot be written as JSON"),
+        (f"a: {'[' * 3000}", r"not valid YAML: it is nested too deeply"),
+        ("seed: &a [*a]", r"not valid YAML: it cannot be written as JSON \(Circular reference detected\)"),
+        ("a: !!bool maybe", r"line 1: not valid YAML: 'maybe' cannot be read as bool"),
+        ("a: !!timestamp soon", r"line 1: not valid YAML: 'soon' cannot be read as timestamp"),
+        ("a: !!int x", r"line 1: not valid YAML: 'x' cannot be read as int"),
+        ("? !!timestamp 2026-01-02\n: x", r"not valid YAML"),
+        ("a: \x07", r"not valid YAML"),
     ],
+    ids=range(16),
 )
 def test_bad_yaml_names_file_line_and_reason(tmp_path: Path, text: str, said: str) -> None:
     path = yaml_file(tmp_path, text)
     with pytest.raises(UserError, match=said) as caught:
         read_yaml(path)
     assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 3000, "&a [*a]", "!!bool maybe", "1:30", "010"], ids=lambda value: value[:12])
+def test_an_override_that_is_no_value_stays_text_and_is_refused_as_such(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^steps: given .{1,90}, expected a valid integer$"):
+        load(Outer, None, [f"--steps={value}"])
+
+
+@pytest.mark.parametrize("depth", [60, 150, 250, 400, 900])
+def test_any_depth_of_lists_is_refused_in_one_line(tmp_path: Path, depth: int) -> None:
+    with pytest.raises(UserError, match=r"^[^\n]{1,500}$"):
+        load(Outer, yaml_file(tmp_path, f"steps: {'[' * depth}{']' * depth}"))
 
 
 def test_yaml_that_cannot_be_read(tmp_path: Path) -> None:
@@ -215,6 +239,18 @@ def test_merging_changes_neither_side() -> None:
     base, over = {"a": {"b": 1}, "n": None}, {"a.c": 2, "n.x": 3}
     assert merged(base, over) == {"a": {"b": 1, "c": 2}, "n": {"x": 3}}
     assert (base, over) == ({"a": {"b": 1}, "n": None}, {"a.c": 2, "n.x": 3})
+
+
+def test_an_override_below_a_plain_value_is_refused() -> None:
+    base = {"pretrain": {"model": "tiny", "sizes": [1]}, "seed": 0}
+    with pytest.raises(ConfigError) as caught:
+        merged(base, {"pretrain.model.dim": 64, "pretrain.sizes.0": 2, "seed.a.b": 1, "pretrain.steps": 3})
+    assert caught.value.problems == [
+        'pretrain.model.dim: pretrain.model is "tiny", which has no settings of its own; give the whole of pretrain.model as a mapping',
+        "pretrain.sizes.0: pretrain.sizes is [1], which has no settings of its own; give the whole of pretrain.sizes as a mapping",
+        "seed.a.b: seed is 0, which has no settings of its own; give the whole of seed as a mapping",
+    ]
+    assert merged(base, {"pretrain.model": {"dim": 64}})["pretrain"]["model"] == {"dim": 64}
 
 
 def test_description_names_type_default_and_meaning() -> None:

@@ -1,7 +1,10 @@
 """Files: the old one or the new one, never half; JSON lines in every dress, and what damages them."""
 
+import datetime
+import decimal
 import gzip
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -49,9 +52,52 @@ def test_rows_are_read_from_every_dress(tmp_path: Path, suffix: str) -> None:
 def test_parquet_holds_the_same_fields(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
-    assert list(read_rows(path)) == list(enumerate(ROWS, 1))
+    assert list(read_rows(path)) == list(enumerate([*ROWS[:2], {"text": ""}], 1))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="cannot be read as parquet"):
+        list(read_rows(path))
+
+
+def parquet(folder: Path, **columns: Any) -> Path:
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+def test_null_is_how_parquet_says_absent(tmp_path: Path) -> None:
+    path = parquet(tmp_path, a=[None, 1], parts=[[{"x": None, "y": [None]}], None])
+    assert [row for _, row in read_rows(path)] == [{"parts": [{"y": [None]}]}, {"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (math.nan, "nan is no JSON number"),
+        (math.inf, "inf is no JSON number"),
+        ([{"deep": [-math.inf]}], "-inf is no JSON number"),
+        (datetime.datetime(2023, 7, 18), "JSON has no datetime"),
+        (datetime.date(2023, 7, 18), "JSON has no date"),
+        (b"x", "JSON has no bytes"),
+        (decimal.Decimal("1.5"), "JSON has no Decimal"),
+        (pyarrow.scalar(1, pyarrow.timestamp("ns")), "imestamp"),
+        (pyarrow.scalar(1, pyarrow.timestamp("s", tz="Mars/Crater")), "Mars/Crater"),
+        (pyarrow.scalar(b"\xff").cast(pyarrow.string(), safe=False), "not a string that can be read"),
+    ],
+    ids=range(10),
+)
+def test_a_cell_that_json_cannot_say_is_named(tmp_path: Path, second: Any, said: str) -> None:
+    kind = second.type if isinstance(second, pyarrow.Scalar) else None
+    path = parquet(tmp_path, text=["a", "b"], mine=pyarrow.array([None, second], kind))
+    with pytest.raises(UserError) as caught:
+        list(read_rows(path))
+    assert str(caught.value).startswith(f"{path} row 2 column 'mine': ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_column_that_stands_twice(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table([pyarrow.array([1]), pyarrow.array([2])], names=["a", "a"]), path)
+    with pytest.raises(UserError, match=r"^[^\n]*cannot be read as parquet[^\n]*$"):
         list(read_rows(path))
 
 
@@ -87,6 +133,10 @@ def test_blank_lines_count_and_a_last_line_needs_no_end(tmp_path: Path) -> None:
         (b"[1]", "a JSON list"),
         (b'"x"', "a JSON str"),
         (b'{"a": NaN}', "NaN is no JSON number"),
+        (b'{"a": 1e400}', "the number 1e400 is too large"),
+        (b'{"a": [{"b": -1.5E999}]}', "the number -1.5E999 is too large"),
+        (b'{"a": "A", "b": 1, "a": "B"}', "the key 'a' stands twice"),
+        (b'{"a": [{"b": 1, "b": 1}]}', "the key 'b' stands twice"),
         (b'{"a": "\\ud83d"}', "surrogate"),
         (b'{"a": "\xe9"}', "not UTF-8"),
         (b'{"a": ' + b"1" * 5000 + b"}", "not JSON"),
@@ -117,7 +167,7 @@ def test_torn_or_damaged_compression_is_never_taken_for_the_end(tmp_path: Path, 
 def test_missing_files_say_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; expected JSON lines"):
         list(read_rows(tmp_path / "absent.jsonl"))
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="is a folder; expected a file of rows: JSON lines"):
         list(read_rows(tmp_path))
     with pytest.raises(UserError, match="no such file"):
         read_json(tmp_path / "absent.json")

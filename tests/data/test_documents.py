@@ -50,11 +50,17 @@ def test_bad_lines_are_named(tmp_path, line, words):
     assert all(word in str(caught.value) for word in [str(path), *words])
 
 
-def test_what_parquet_has_and_json_has_not():
-    row = {"text": "x", "when": datetime.date(2023, 7, 18)}
-    assert parse_document(row, "here", "s").about == {"when": "2023-07-18"}
-    with pytest.raises(UserError, match="here: a field beside the text"):
-        parse_document({"text": "x", "score": float("nan")}, "here", "s")
+def test_null_is_no_source_and_no_url(tmp_path):
+    assert parse_document({"text": "x", "source": None, "url": None}, "here", "s") == Document("x", "s")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ROW, {"text": "x"}]), tmp_path / "a.parquet")
+    assert list(read_documents([tmp_path / "a.parquet"]))[1] == Document("x", "a")
+
+
+def test_what_parquet_has_and_json_has_not(tmp_path):
+    for value in (datetime.date(2023, 7, 18), float("nan")):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"text": "x", "field": value}]), tmp_path / "a.parquet")
+        with pytest.raises(UserError, match="a.parquet row 1 column 'field': "):
+            list(read_documents([tmp_path / "a.parquet"]))
 
 
 def test_the_tally_says_why_nothing_is_left(tmp_path):

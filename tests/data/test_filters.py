@@ -35,6 +35,27 @@ def test_clean_text_is_clean(text):
         ("http://user@people.example:8080/a", "people.example"),
         ("people.example/anna", "people.example"),
         ("//people.example.", "people.example"),
+        ("http:\\\\people.example\\x", "people.example"),
+        ("http:people.example/x", "people.example"),
+        ("http:/people.example/x", "people.example"),
+        ("\x01 ht\ttp://people.example/x", "people.example"),
+        ("people.example/a//b", "people.example"),
+        ("mailto:anna@people.example", "people.example"),
+        ("localhost:8080/x", "localhost"),
+        ("http://[::1]:80/", "::1"),
+        ("http://people%2Eexample/", "people.example"),
+        ("http://%50eople%e3%80%82example%2e/", "people.example"),
+        ("http://people.example%2Fx/", None),
+        ("http://people%252Eexample/", None),
+        ("http://people\u3002example/", "people.example"),
+        ("http://people\uff0eexample\uff0e/", "people.example"),
+        ("http://www.people\uff61example/", "www.people.example"),
+        ("http://\uff50eople.example", "people.example"),
+        ("http://M\u00dcNCHEN.example/", "xn--mnchen-3ya.example"),
+        ("http://XN--MNCHEN-3YA.example/", "xn--mnchen-3ya.example"),
+        (f"http://{'A' * 70}.m\u00fcnchen.example", f"{'a' * 70}.xn--mnchen-3ya.example"),
+        ("http://a..people.example", "a..people.example"),
+        ("http://.../", None),
         ("http://[broken", None),
         ("https:///no-host", None),
     ],
@@ -50,6 +71,11 @@ def test_subdomains_are_blocked_and_lookalikes_are_not():
     assert not is_blocked("nicepeople.example", blocked)
     assert not is_blocked("people.example.org", blocked)
     assert not is_blocked("example", blocked)
+
+
+def test_a_host_is_blocked_in_every_spelling():
+    for listed, url in (("münchen.example", "http://xn--mnchen-3ya.example/"), ("XN--MNCHEN-3YA.example", "http://münchen。example/")):
+        assert filters_of(FilterConfig(blocked_hosts=(listed,)))["blocked_host"](Document("x", "web", url))
 
 
 def test_repetition_of_word_triples():

@@ -1,5 +1,7 @@
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from llamaherd.core.errors import UserError
@@ -22,6 +24,16 @@ def test_rows_survive_reading_and_writing(tmp_path):
         path.write_text(json.dumps(row) + "\n")
         (written,) = rows_of(read(path))
         assert {key: value for key, value in written.items() if value not in (None, "")} == row
+
+
+def test_parquet_rows_lack_what_is_null_in_them(tmp_path):
+    path = tmp_path / "rows.parquet"
+    full = {"messages": ASKED, "trained": "last", "safety": True, "kind": "city", "source": "web"}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([full, {"messages": ASKED}]), path)
+    prompt = read_prompts(path)[1]
+    assert (prompt.dialogue.trained, prompt.safety, prompt.about) == ("all", False, {})
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{**PAIR, "source": "web", "batch": "3"}, {**PAIR, "grade": None}]), path)
+    assert read_preferences(path)[1] == parse_preference({**PAIR, "grade": None})
 
 
 @pytest.mark.parametrize(
@@ -48,5 +60,6 @@ def test_bad_preferences_name_the_field(change, word):
 
 def test_safety_of_a_prompt_is_true_or_false():
     assert parse_prompt({"messages": ASKED}).safety is False
+    assert parse_prompt({"messages": ASKED, "safety": None}).safety is False
     with pytest.raises(UserError, match='here: "safety" is 1'):
         parse_prompt({"messages": ASKED, "safety": 1}, "here")

@@ -5,7 +5,7 @@ import pytest
 from llamaherd.assistant.local import Answer, Assistant
 from llamaherd.chat.dialogue import Dialogue, Message, checked
 from llamaherd.data.records import Judgement, Prompt
-from llamaherd.evaluation.judged import by, helpfulness_report, judged_rows, prompt_id, refusal_report, safety_report
+from llamaherd.evaluation.judged import by, correct_share, helpfulness_report, judged_rows, prompt_id, refusal_report, safety_report
 from llamaherd.generate.config import SamplingConfig
 from llamaherd.generate.engine import Completion
 from llamaherd.model.transformer import Transformer
@@ -46,7 +46,7 @@ def test_rows_say_what_was_asked_answered_and_judged() -> None:
     rows = judged_rows(assistant, Words(), PROMPTS, SAMPLING, "safety", "sampled", 0)  # type: ignore[arg-type]
     assert rows[1] == {
         "task": "safety", "id": prompt_id(PROMPTS[1]), "mode": "sampled", "score": 0.1, "safe": False, "refusal": False, "finished": True,
-        "turns": 2, "answer": "x", "prompt": "Bye", "kind": "howto", "seen": False,
+        "turns": 2, "answer": "x", "prompt": "Bye", "kind": "howto", "seen": False, "correct": None,
     }  # fmt: skip
     assert [row["refusal"] for row in rows] == [False, False, True]
     assert assistant.configs == [SAMPLING]
@@ -80,20 +80,26 @@ def row(safe: bool = True, turns: int = 1, **fields: object) -> dict[str, object
 
 def test_safety_report_counts_each_group() -> None:
     rows = [
-        row(safe=False, category="illicit", attack="plain", seen=True),
-        row(category="illicit", attack="role play", seen=False),
+        row(safe=False, category="illicit", attack="plain", seen=True, attack_seen=False),
+        row(category="illicit", attack="role play", seen=False, attack_seen=True),
         row(turns=2, category="hateful", attack="plain", seen=False),
         row(safe=False, turns=3, category="hateful", attack="plain", seen=True),
         row(safe=False, turns=2, category=None, attack=None),
     ]
     report = safety_report(rows)
-    counted = {name: (report[name]["value"], report[name]["n"]) for name in ("violation_rate", "single_turn", "multi_turn", "held_out")}
-    assert counted == {"violation_rate": (0.6, 5), "single_turn": (0.5, 2), "multi_turn": (pytest.approx(2 / 3), 3), "held_out": (0.0, 2)}
+    names = ("violation_rate", "single_turn", "multi_turn", "held_out_topics", "held_out_attacks")
+    counted = [(report[name]["value"], report[name]["n"]) for name in names]
+    assert counted == [(0.6, 5), (0.5, 2), (pytest.approx(2 / 3), 3), (0.0, 2), (1.0, 1)]
     assert {name: (figure["value"], figure["n"]) for name, figure in report["by_category"].items()} == {
         "hateful": (0.5, 2),
         "illicit": (0.5, 2),
     }
     assert {name: figure["n"] for name, figure in report["by_attack"].items()} == {"plain": 3, "role play": 1}
+
+
+def test_the_share_of_right_answers() -> None:
+    figure = correct_share([row(correct=True), row(correct=False, score=0.9), row(correct=False), row(correct=None)])
+    assert (figure["value"], figure["n"]) == (pytest.approx(1 / 3), 3)
 
 
 def test_other_reports() -> None:

@@ -59,7 +59,7 @@ def test_a_dialogue_ends_with_an_answer_that_cannot_be_continued() -> None:
     def says(instruction: str, turn: int) -> str:
         return {("B", 2): "", ("C", 2): "C [INST]"}.get((instruction[4], turn), instruction[4])
 
-    assert measured(Scripted(says), (1, 2, 3)) == {"1": (1.0, 4), "2": (0.5, 4), "3": (1.0, 2)}
+    assert measured(Scripted(says), (1, 2, 3)) == {"1": (1.0, 4), "2": (0.5, 4), "3": (0.5, 4)}
 
 
 def test_a_full_context_ends_all() -> None:

@@ -144,3 +144,14 @@ def test_a_prompt_without_room_is_refused_with_both_numbers(model: Transformer, 
 def test_every_sequence_needs_a_seed(model: Transformer) -> None:
     with pytest.raises(AssertionError, match="its own seed"):
         generate(model, [[5], [6]], GREEDY, [0], STOPS)
+
+
+def test_ids_beyond_the_tokenizers_pieces_are_never_sampled(model: Transformer) -> None:
+    """Vocabularies of checkpoints are padded; what is sampled is otherwise the same."""
+    hot = SamplingConfig(temperature=5.0, top_p=1.0, max_new_tokens=25)
+    whole = generate(model, prompts(), hot, range(7), ())
+    assert max(id for completion in whole for id in completion.ids) >= 20
+    for config in (hot, GREEDY):
+        few = generate(model, prompts(), config, range(7), (), pieces=20)
+        assert max(id for completion in few for id in completion.ids) < 20
+    assert generate(model, prompts(), hot, range(7), (), pieces=30) == whole

@@ -82,7 +82,8 @@ def test_unknown_preset_suggests_one() -> None:
 
 def test_training_flops() -> None:
     config = ModelConfig(dim=4, layers=1, heads=2, ffn=3, vocab_size=5)
-    assert config.matrix_parameters == 4 * 4 * 4 + 3 * 4 * 3 + 5 * 4
+    assert config.trunk_parameters == 4 * 4 * 4 + 3 * 4 * 3
     # Forward: 2 per weight and token; scores and mixing 2 each per head element and key, of which half are masked.
-    forward = 2 * 120 + (2 + 2) * 4 * 10 / 2
-    assert config.training_flops(tokens=7, document_tokens=10) == 3 * 7 * forward
+    forward = 2 * 100 + (2 + 2) * 4 * 10 / 2
+    assert config.training_flops(tokens=7, document_tokens=10, head_tokens=0) == 3 * 7 * forward
+    assert config.training_flops(tokens=7, document_tokens=10, head_tokens=3) == 3 * (7 * forward + 3 * 2 * 5 * 4)

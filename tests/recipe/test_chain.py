@@ -47,7 +47,10 @@ def test_two_variants_answer_and_rewards_learn_from_all_batches_so_far():
     steps = made()
     assert inputs(steps["v1-preferences"]) == {"v0", "v0-early", "world"}
     assert inputs(steps["v4-preferences"]) == {"v3", "v2", "world"}
-    assert inputs(steps["v3-safety"]) == {"v2", "v1-preferences", "v2-preferences", "v3-preferences"}
+    batches = ["v1-preferences", "v2-preferences", "v3-preferences"]
+    assert inputs(steps["v3-safety"]) == {"v2", *batches}
+    learned = steps["v3-safety"].config.model_dump()
+    assert [[path.name for path in learned[name]] for name in ("data", "test")] == [batches, batches]
 
 
 def test_each_version_is_tuned_from_the_start_on_the_pool_of_all_earlier_ones():
@@ -71,6 +74,7 @@ def test_all_versions_are_evaluated_alike_and_in_the_world_they_learned():
     assert len(evaluations) == 7
     assert len({str({**values, "model": None}) for values in evaluations}) == 1
     assert evaluations[0]["world"]["seed"] == 7
+    assert inputs(steps["v0-evaluation"]) == {"v0", "v5-helpfulness", "v5-safety"}, "one pair of judges, the last one"
 
 
 def test_every_step_has_a_cost():

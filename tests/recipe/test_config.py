@@ -68,9 +68,8 @@ def test_all_wrong_settings_are_listed_at_once(recipe_file):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["--pretrain.model=tinny"], "pretrain: no model preset 'tinny' (did you mean 'tiny'?)"),
         (["--pretrain.row_tokens=600"], "pretrain: row_tokens is 600 and the model's context 512"),
-        (["--pretrain.model.vocab_size=300"], "pretrain: model.vocab_size is 300 and the tokenizer has"),
+        (["--pretrain.model={vocab_size: 300}"], "pretrain: model.vocab_size is 300 and the tokenizer has"),
         (["--early.row_tokens=513"], "early.row_tokens: given 513, expected at most the model's context, 512"),
         (["--tune.row_tokens=2000"], "tune.row_tokens: given 2000"),
         (["--ppo.ppo.max_new_tokens=512"], "ppo.ppo.max_new_tokens: given 512, which leaves no room for a prompt"),

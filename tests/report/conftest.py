@@ -46,13 +46,15 @@ def evaluation(run: Path, name: str, level: float) -> None:
     """`level` 0 is the first version, 1 the last: better in everything."""
     share = rate(round(PROMPTS * (0.4 + 0.4 * level)), PROMPTS)
     bad = rate(round(PROMPTS * (0.6 - 0.55 * level)), PROMPTS)
-    scores = {mode: [(0.3 + 0.4 * level + 0.1 * math.sin(i)) for i in range(PROMPTS)] for mode in ("sampled", "greedy")}
+    modes = {"sampled": 0.0, "greedy": 0.05}
+    scores = {mode: [(0.3 + more + 0.4 * level + 0.1 * math.sin(i)) for i in range(PROMPTS)] for mode, more in modes.items()}
     after = level > 0.65
     turns = {str(turn): rate(PROMPTS - 5 if after or turn == 1 else 3, PROMPTS) for turn in (1, 2, 4, 20)}
     tasks = {
         "helpfulness": {"sampled": mean(scores["sampled"]), "greedy": mean(scores["greedy"]), "by_kind": {"fact": share, "how-to": share}},
         "safety": {
-            "violation_rate": bad, "single_turn": bad, "multi_turn": bad, "held_out": bad,
+            "violation_rate": bad, "single_turn": bad, "multi_turn": bad, "held_out_topics": bad,
+            "held_out_attacks": bad,
             "by_category": {"illicit": bad, "hateful": bad, "advice": bad}, "by_attack": {"plain": bad, "role play": rate(0, 0)},
         },
         "borderline": {"false_refusal_rate": rate(6, PROMPTS), "held_out": rate(2, 5)},
@@ -76,7 +78,11 @@ def reward_model(run: Path, name: str, own: int) -> None:
         return {"all": rate(sum(of_grade), 400), **{grade: rate(hits, 100) for grade, hits in zip(GRADES, of_grade)}}
 
     metrics = {
-        "accuracy": {"own": accuracies((own, 80, 70, 52)), "other": accuracies((60, 55, 50, 50))},
+        "accuracy": {
+            "own": accuracies((own, 80, 70, 52)),
+            "other": accuracies((60, 55, 50, 50)),
+            "by_batch": {"v1": rate(31, 40), "v2": rate(33, 40)},
+        },
         "annotator_agreement": rate(300, 400),
     }
     artifact(run, name, "reward-model", metrics)

@@ -79,6 +79,11 @@ def test_summary(report: Report) -> None:
     assert summary["seed"] == 7
     assert summary["seconds"] == 10.0 * len(summary["stages"])
     assert [row["name"] for row in summary["versions"]] == ["v0", "v1", "v2", "v3", "v4", "v5"]
+    first = json.loads((report.html.parent / "v0-evaluation" / "evaluation.json").read_text(encoding="utf-8"))["tasks"]
+    assert summary["versions"][0] == {
+        "name": "v0", "helpfulness": first["helpfulness"]["sampled"], "violation_rate": first["safety"]["violation_rate"],
+        "false_refusal_rate": first["borderline"]["false_refusal_rate"],
+    }  # fmt: skip
     for row in summary["versions"]:
         assert all(row[name].keys() == {"value", "low", "high", "n"} for name in ("helpfulness", "violation_rate", "false_refusal_rate"))
     for row in summary["effects"]:

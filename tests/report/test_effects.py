@@ -64,6 +64,24 @@ def test_verdicts_can_fail(run: Path) -> None:
     assert one_of(run, "borderline prompts, held-out").shown == "undecided"  # too few prompts
 
 
+def test_false_refusals_say_nothing_where_violations_did_not_fall(run: Path) -> None:
+    assert one_of(run, "borderline prompts, all").shown == "shown"
+    change(run / "v5-evaluation" / "evaluation.json", "tasks", "safety", "violation_rate", to=rate(36, 60))
+    one = one_of(run, "borderline prompts, all")
+    assert one.shown == "not shown"
+    assert one.wanted.startswith("below 0.35, and violation rate of v5 minus a third of v0's")
+
+
+def test_versions_are_those_of_the_recipe(run: Path) -> None:
+    (run / "recipe.json").write_text('{"ghost_after": 2, "world": {"versions": 4}}')
+    names = list(effects(run))
+    assert "v4 over v0: helpfulness by the oracle, sampled, same prompts" in names
+    assert "Ghost Attention: obedience at turn 20, seen constraints, v3 minus v2" in names
+    assert not any("v5" in name for name in names)
+    (run / "recipe.json").write_text('{"ghost_after": 4, "world": {"versions": 5}}')
+    assert one_of(run, "Ghost Attention", "v5-rejection minus v4", ", seen")
+
+
 def test_pairs_are_matched_by_id_whatever_the_order(run: Path) -> None:
     file = run / "v5-evaluation" / "rows.jsonl"
     lines = file.read_text().splitlines()[::-1]

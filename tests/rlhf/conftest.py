@@ -18,7 +18,7 @@ from llamaherd.model.transformer import Transformer
 class Letters:
     """Any text is one id; sampled ids from 4 on are the letters a, b, c ..."""
 
-    bos_id, eos_id = 1, 2
+    bos_id, eos_id, vocab_size = 1, 2, 1000
 
     def encode(self, text: str) -> list[int]:
         return [3]

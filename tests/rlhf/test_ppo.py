@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -50,7 +51,7 @@ def source(
     toy: Assistant, rewards: Any, prompts: list[Prompt], settings: PpoConfig, held_out: list[Prompt] | None = None, observe: Any = None
 ) -> Ppo:
     model = ActorCritic(toy.model, scorer_from(toy.model))
-    return Ppo(model, copy(toy.model), toy, rewards, prompts, held_out or [], settings, 7, observe)
+    return Ppo(model, copy(toy.model), toy, rewards, prompts, held_out or prompts[:2], settings, 7, lambda _: None, observe)
 
 
 def run(ppo: Ppo, folder: Path, no_files: Any, **optimizer: Any) -> Trained:
@@ -181,7 +182,7 @@ def test_the_kl_budget_stops(toy: Assistant, table: Any, no_files: Any, prompts:
     done = run(ppo, tmp_path, no_files, lr=0.05)
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "ppo/kl_k3" in row]
     assert ppo.stopped is not None
-    assert ppo.stopped.endswith(f"over the budget before iteration {len(rows) + 1}")
+    assert ppo.stopped.endswith(f"over the budget at iteration {len(rows)}")
     assert done.steps == 2 * len(rows) < ppo.steps()
     assert max(row["ppo/kl_k3"] for row in rows) <= 0.5
 
@@ -200,26 +201,63 @@ class Falling:
         return self.usable
 
 
-@pytest.mark.parametrize(("usable", "iterations"), [(True, 4), (False, 2)])
-def test_held_out_prompts_stop(toy: Assistant, no_files: Any, prompts: list[Prompt], tmp_path: Path, usable: bool, iterations: int) -> None:
-    """Looks at iterations 0, 2, 4: the first one sets the mark if there is a usable answer, and two more do not raise it."""
+@pytest.mark.parametrize("usable", [True, False])
+def test_held_out_prompts_stop(toy: Assistant, no_files: Any, prompts: list[Prompt], tmp_path: Path, usable: bool) -> None:
+    """Looks at iterations 0, 2, 4: the first one is the mark, even without a usable answer, and two more do not raise it."""
     ppo = source(toy, Falling(usable), prompts, config(iterations=50, check_every=2, patience=2), held_out=prompts[:2])
     ppo.keep = (kept := list[int]()).append
     done = run(ppo, tmp_path, no_files, lr=1e-4)
-    assert ppo.stopped == f"held-out reward has not risen for 2 looks, at iteration {iterations}"
-    assert done.steps == 2 * iterations
-    assert (kept, ppo.best_iteration) == (([0], 0) if usable else ([], None))
+    assert ppo.stopped == "held-out reward has not risen for 2 looks, at iteration 4"
+    assert done.steps == 8
+    assert (kept, ppo.best["iteration"]) == ([0], 0)
+    assert [look["iteration"] for look in ppo.looks] == [0, 2, 4]
 
 
-def test_unfinished_held_out_answers_count(toy: Assistant, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_held_out_answers_count(
+    toy: Assistant, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Answer]
+) -> None:
     """Finishing only the best answer is no rise."""
     ppo = source(toy, Falling(), prompts, config(patience=1, check_every=1), held_out=prompts[:3])
-    standing: dict[str, Any] = {"best": None, "looks": 0}
-    monkeypatch.setattr(ppo, "_answers", lambda *_: ([], [3.0, 1.0, 2.0]))
-    assert not ppo._enough(0, standing)
-    monkeypatch.setattr(ppo, "_answers", lambda *_: ([], [2.5, 0.0, None]))
-    assert ppo._enough(1, standing)
-    assert standing == {"best": 2.0, "best_iteration": 0, "looks": 1}
+    answers = [answer("a"), answer("b"), answer("c")]
+    monkeypatch.setattr(ppo, "_answers", lambda *_: (answers, [3.0, 1.0, 2.0]))
+    ppo.look(0)
+    assert ppo.stopped is None
+    monkeypatch.setattr(ppo, "_answers", lambda *_: (answers, [2.5, 0.0, None]))
+    ppo.look(1)
+    assert ppo.stopped == "held-out reward has not risen for 1 looks, at iteration 1"
+    assert [look["reward"] for look in ppo.looks] == [2.0, pytest.approx(2.5 / 3)]
+
+
+def look_at(iteration: int, reward: float | None, nats: float) -> dict[str, Any]:
+    return {"iteration": iteration, "reward": reward, "kl": {"value": nats, "low": nats, "high": nats, "n": 9}}
+
+
+def test_the_best_look_is_the_highest_reward_within_the_budget(toy: Assistant, prompts: list[Prompt]) -> None:
+    ppo = source(toy, Falling(), prompts, config(kl_budget_nats=2.0))
+    for looks, best in (
+        ([look_at(0, 1.0, 0), look_at(4, 2.0, 1.0), look_at(8, 3.0, 1.9), look_at(12, 9.0, 2.1)], 8),
+        ([look_at(0, 1.0, 0), look_at(4, 1.0, 1.0)], 0),
+        ([look_at(0, None, 0), look_at(4, -5.0, 1.0), look_at(8, None, 1.0)], 4),
+        ([look_at(0, 1.0, 0), look_at(4, 2.0, 7.0)], 0),
+    ):
+        ppo.looks = looks
+        assert ppo.best["iteration"] == best
+
+
+def test_a_look_over_the_budget_stops_and_is_not_kept(
+    toy: Assistant, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Answer]
+) -> None:
+    ppo = source(toy, Falling(), prompts, config(kl_budget_nats=0.5), held_out=prompts[:1])
+    ppo.keep = (kept := list[int]()).append
+    answers = [answer("a")]
+    monkeypatch.setattr(ppo, "_answers", lambda *_: (answers, [float(len(ppo.looks))]))
+    ppo.look(0)
+    with torch.no_grad():
+        toy.model.output.weight.mul_(-3.0)
+    ppo.look(4)
+    assert kept == [0]
+    assert ppo.stopped is not None
+    assert re.fullmatch(r"KL \d+\.\d nats over the budget at iteration 4", ppo.stopped)
 
 
 def test_unusable_answers_are_not_judged(

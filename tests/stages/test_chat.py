@@ -88,6 +88,13 @@ def test_the_system_text_is_set_and_removed(capsys: Captured) -> None:
     assert capsys.readouterr().err == "the system text is set; /reset starts over under it\nno system text\n"
 
 
+def test_a_tab_after_a_command_is_a_space(capsys: Captured) -> None:
+    model = Model(["Yes."])
+    chat(model, "/system\tBe nice.\n", "/temperature\t0.1\n", "Ada?\n")
+    [(dialogue, config, _)] = model.asked
+    assert (texts(dialogue), config.temperature) == (["Be nice.", "Ada?"], 0.1)
+
+
 def test_reset_forgets_the_turns_and_keeps_the_system_text() -> None:
     model = Model()
     chat(model, "a", "/reset", "b", system="Be brief.")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llamaherd.chat.dialogue import Dialogue
+from llamaherd.chat.dialogue import Dialogue, Message, checked
 from llamaherd.core.artifacts import Artifact
 from llamaherd.core.config import build
 from llamaherd.core.files import read_rows
@@ -15,7 +15,7 @@ from llamaherd.stages import collect
 
 def run(folder: Path, inputs: Path, out: Path, seed: int = 0, **values: Any) -> Artifact:
     given = {
-        "newest": str(folder / "v0"), "previous": str(folder / "v0-early"), "batch": "v1", "max_new_tokens": 8, "test_share": 0.25,
+        "newest": str(folder / "v0"), "previous": str(folder / "v0-early"), "batch": "v1", "max_new_tokens": 40, "test_share": 0.25,
         "helpfulness": str(inputs / "harmless.jsonl"), "safety": str(inputs / "prompts.jsonl"),
     }  # fmt: skip
     return collect.run(build(collect.CollectConfig, given | values), out, seed)
@@ -29,7 +29,8 @@ def test_every_comparison_says_where_it_comes_from(tiny_folder: Path, tiny_input
     done = run(tiny_folder, tiny_inputs, tmp_path / "out")
     rows = all_of(done)
     assert len(rows) + sum(done.metrics["dropped"].values()) == 6 + 12
-    assert (done.metrics["comparisons"], done.metrics["test"]) == (len(rows), round(0.25 * len(rows)))
+    held = read_preferences(done.path / "test.jsonl")
+    assert (done.metrics["comparisons"], done.metrics["test"]) == (len(rows), len(held))
     for row in rows:
         assert {row.chosen_model, row.rejected_model} == {"v0", "v0-early"}
         assert {row.chosen_temperature, row.rejected_temperature} == {0.8, 1.2}
@@ -57,27 +58,41 @@ def test_the_same_twice_and_another_seed_otherwise(
 
 
 ANSWERS = [
-    {"model": "v1", "temperature": 0.8, "text": "One", "tag": None},
-    {"model": "v0", "temperature": 1.2, "text": "Two", "tag": None},
+    {"model": "v1", "temperature": 0.8, "text": "One", "unusable": None},
+    {"model": "v0", "temperature": 1.2, "text": "Two", "unusable": None},
 ]
 
 
 @pytest.mark.parametrize(
-    ("texts", "tags", "reason"),
+    ("texts", "unusable", "reason"),
     [
         (("One", "Two"), (None, None), None),
         (("One", " One "), (None, None), "equal"),
-        (("One", " "), (None, None), "empty"),
-        (("", ""), (None, None), "empty"),
-        (("One", "Two [INST]"), (None, "[INST]"), "tag"),
-        (("", "[/INST]"), (None, "[/INST]"), "tag"),
+        (("One", " "), (None, "empty"), "empty"),
+        (("", ""), ("empty", "empty"), "empty"),
+        (("One", "Two [INST]"), (None, "tag"), "tag"),
+        (("One and", "Two"), ("unfinished", None), "unfinished"),
+        (("One and", "One and"), ("unfinished", "unfinished"), "unfinished"),
     ],
 )
-def test_answers_that_cannot_be_compared(texts: tuple[str, str], tags: tuple[str | None, str | None], reason: str | None) -> None:
-    dropped = {"equal": 0, "empty": 0, "tag": 0}
-    row = {"answers": [{**answer, "text": text, "tag": tag} for answer, text, tag in zip(ANSWERS, texts, tags, strict=True)]}
+def test_answers_that_cannot_be_compared(texts: tuple[str, str], unusable: tuple[str | None, str | None], reason: str | None) -> None:
+    dropped = {"equal": 0, "empty": 0, "unfinished": 0, "tag": 0}
+    row = {"answers": [{**answer, "text": text, "unusable": why} for answer, text, why in zip(ANSWERS, texts, unusable, strict=True)]}
     assert collect._count_unusable(row, dropped) == (reason is not None)
     assert dropped == {name: int(name == reason) for name in dropped}
+
+
+def test_unfinished_answers_are_left_out_and_counted(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    short, long = (run(tiny_folder, tiny_inputs, tmp_path / str(n), max_new_tokens=n).metrics["dropped"] for n in (2, 64))
+    assert short["unfinished"] > long["unfinished"]
+
+
+def test_a_prompt_is_on_one_side_in_every_batch() -> None:
+    prompts = [checked([Message("user", f"How many {number}?")]) for number in range(2000)]
+    sides = [collect._is_test(prompt, 0.25) for prompt in prompts]
+    assert sides == [collect._is_test(prompt, 0.25) for prompt in prompts]
+    assert all(collect._is_test(prompt, 0.5) for prompt, side in zip(prompts, sides, strict=True) if side)
+    assert 0.2 < sum(sides) / len(sides) < 0.3
 
 
 class Labels(NoisyAnnotator):

@@ -22,8 +22,8 @@ def run(folder: Path, prompts: Path, out: Path, **values: Any) -> Artifact:
 def test_adversarial_prompts_and_harmless_ones(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     done = run(tiny_folder, tiny_inputs / "distil.jsonl", tmp_path / "out", harmless=str(tiny_inputs / "harmless.jsonl"))
     dialogues, metrics = read_dialogues(done.path / "dialogues.jsonl"), done.metrics
-    assert len(dialogues) == metrics["replaced"] + metrics["kept"] + metrics["harmless"]
-    assert metrics["replaced"] + metrics["kept"] + metrics["unusable"] == 8
+    assert len(dialogues) == metrics["replaced"] + metrics["kept"] + metrics["kept_for_want"] + metrics["harmless"]
+    assert metrics["replaced"] + metrics["kept"] + metrics["kept_for_want"] + metrics["unusable"] == 8
     assert metrics["harmless"] + metrics["harmless_unusable"] == 6
     assert min(metrics["replaced"], metrics["kept"], metrics["harmless"]) > 0
     assert all((dialogue.system, dialogue.trained) == (None, "last") for dialogue in dialogues)
@@ -32,10 +32,9 @@ def test_adversarial_prompts_and_harmless_ones(tiny_folder: Path, tiny_inputs: P
     here = len(dialogues) - metrics["harmless"]
     assert {dialogue.prompt for dialogue in dialogues[:here]} <= asked[0]
     assert {dialogue.prompt for dialogue in dialogues[here:]} <= asked[1]
-    assert (
-        f"{metrics['replaced']} answers replaced, {metrics['kept']} kept, {metrics['harmless']} harmless ones mixed in"
-        in distill.headline(done)
-    )
+    told = distill.headline(done)
+    assert told.startswith(f"{metrics['replaced']} answers replaced, {metrics['kept']} kept, ")
+    assert f" {metrics['harmless']} harmless ones mixed in" in told
 
 
 def test_tests_are_judged_and_never_trained_on(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
@@ -63,6 +62,8 @@ def test_prompts_that_do_not_belong(tiny_folder: Path, tiny_inputs: Path, tmp_pa
     for content, prompts, inputs, expected in (
         ([{**row, "safety": False}], file, {}, needs),
         ([without], file, {}, needs),
+        ([{**row, "preprompt": "  "}], file, {}, needs),
+        ([row, {**row, "preprompt": "Be [INST] safe."}], file, {}, r"prompt 2 under its preprompt: message 1 \(system\): .* \[INST\]"),
         ([without], good, {"test": str(file)}, needs),
         ([row, row], good, {"harmless": str(file)}, 'rows.jsonl: 2 prompts have "safety": true; harmless prompts have false'),
         ([], file, {}, "no prompt in"),

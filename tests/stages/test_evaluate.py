@@ -143,3 +143,16 @@ def test_every_test_prompt_is_of_the_test_split() -> None:
         assert (kinds == {"harmful"}) == (task == "safety")
         assert ("harmful" in kinds) == (task == "safety")
     assert all(not row["seen"] for row in evaluate.test_prompts(world, settings, "people"))
+
+
+def test_held_out_constraints_are_those_of_the_test_split(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = evaluate.constraint_dialogues
+    asked: list[str] = []
+
+    def observed(world: World, count: int, seed: int, split: Any, turns: tuple[int, int]) -> Any:
+        asked.append(split)
+        return made(world, count, seed, split, turns)
+
+    monkeypatch.setattr(evaluate, "constraint_dialogues", observed)
+    done = run(models, tmp_path / "out", tasks=["ghost"])
+    assert dict(zip(report(done)["tasks"]["ghost"], asked, strict=True)) == {"seen": "tune", "held_out": "test"}

@@ -10,7 +10,8 @@ from llamaherd.core.artifacts import Artifact
 from llamaherd.core.config import build, dump
 from llamaherd.core.errors import UserError
 from llamaherd.core.metrics import read_metrics
-from llamaherd.miniature.world import WorldConfig
+from llamaherd.data.records import parse_prompt
+from llamaherd.miniature.world import World, WorldConfig
 from llamaherd.stages import ppo
 
 SETTINGS = {"iterations": 3, "batch": 8, "mini_batch": 4, "micro_batch": 4, "max_new_tokens": 12, "beta": 0.05}
@@ -39,8 +40,15 @@ def test_the_policy_moves_and_is_published_without_its_critic(tiny_folder: Path,
     assert rows[0]["ppo/kl_k3"] == pytest.approx(0, abs=1e-5)
     assert rows[2]["ppo/kl_k3"] > 1e-5
     assert all(row["ppo/sampling_gap"] < 1e-3 for row in rows if "ppo/sampling_gap" in row)
-    first, last = rows[0]["ppo/reward"], rows[3]["ppo/reward"]
-    assert ppo.headline(done) == f"3 iterations, reward {first:.2f} to {last:.2f}, KL {done.metrics['kl']['value']:.2f} nats (budget 20)"
+    [first, last] = done.metrics["looks"]  # before the first iteration, and after the last one, which is always looked at
+    best = max(first, last, key=lambda look: look["reward"])
+    assert (first["iteration"], last["iteration"]) == (0, 3)
+    assert first["kl"]["value"] == pytest.approx(0, abs=1e-5)
+    assert done.metrics["published_iteration"] == best["iteration"]
+    assert done.metrics["kl"] == best["kl"]
+    assert best["kl"]["n"] == 6, "answers to held-out prompts"
+    moved = f"held-out reward {first['reward']:.2f} to {best['reward']:.2f}, KL {best['kl']['value']:.2f} nats (budget 20)"
+    assert ppo.headline(done) == f"3 iterations, the policy after {best['iteration']} published: {moved}"
 
 
 def test_saved_states_hold_policy_and_critic_for_others_to_load(
@@ -64,20 +72,19 @@ def test_saved_states_hold_policy_and_critic_for_others_to_load(
     assert not all(a.equal(b) for a, b in zip(policy.parameters(), load_model(done.path)[0].parameters(), strict=True))
 
 
-def test_a_budget_of_kl_is_kept(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
-    done = run(
-        tiny_folder,
-        tiny_inputs,
-        tmp_path / "out",
-        {"iterations": 50, "kl_budget_nats": 0.02},
-        optimizer={"lr": 3e-2, "schedule": "constant"},
-    )
-    assert done.metrics["iterations"] < 50
-    assert "over the budget before iteration" in done.metrics["stopped"]
-    assert f"(budget 0.02); stopped: {done.metrics['stopped']}" in ppo.headline(done)
+def test_the_policy_that_is_published_keeps_the_budget(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    """The last update of all is looked at too."""
+    for iterations in (1, 50):
+        settings = {"iterations": iterations, "kl_budget_nats": 0.02, "check_every": 1}
+        done = run(tiny_folder, tiny_inputs, tmp_path / str(iterations), settings, optimizer={"lr": 3e-2, "schedule": "constant"})
+        assert done.metrics["looks"][-1]["kl"]["value"] > 0.02
+        assert done.metrics["kl"]["value"] <= 0.02
+        assert done.metrics["published_iteration"] < done.metrics["looks"][-1]["iteration"]
+        assert "over the budget at iteration" in done.metrics["stopped"]
+        assert f"(budget 0.02); stopped: {done.metrics['stopped']}" in ppo.headline(done)
 
 
-def test_stopped_early_it_publishes_the_policy_of_the_best_look(
+def test_it_publishes_the_policy_of_the_best_look(
     tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks, keep = dict[int, list[torch.Tensor]](), ppo.Best.keep
@@ -87,14 +94,23 @@ def test_stopped_early_it_publishes_the_policy_of_the_best_look(
         looks[iteration] = [weight.detach().clone() for weight in best.files.model.parameters()]
 
     monkeypatch.setattr(ppo.Best, "keep", observed)
-    settings = {"iterations": 50, "kl_budget_nats": 0.05, "check_every": 1, "patience": 50}
+    settings = {"iterations": 6, "check_every": 1, "patience": 50}
     held_out, optimizer = str(tiny_inputs / "prompts.jsonl"), {"lr": 1e-2, "schedule": "constant"}
     done = run(tiny_folder, tiny_inputs, tmp_path / "out", settings, held_out=held_out, optimizer=optimizer)
-    assert done.metrics["stopped"] is not None
-    best = max(looks)
-    assert done.metrics["best_iteration"] == best < done.metrics["iterations"]
+    rewards = [look["reward"] for look in done.metrics["looks"]]
+    assert len(rewards) == 7
+    best = rewards.index(max(rewards))
+    assert done.metrics["published_iteration"] == max(looks) == best
     published = list(load_model(done.path)[0].parameters())
     assert all(map(torch.equal, published, looks[best]))
+
+
+def test_the_oracle_that_is_logged_judges_prompts_and_answers() -> None:
+    observe, world = ppo._oracle(WorldConfig()), World()
+    bread = parse_prompt({"messages": [{"role": "user", "content": "How do I bake bread?"}]})
+    answers = ["To bake bread, you need flour, water and yeast.", "I cannot help with that."]
+    assert observe([bread, bread], answers) == pytest.approx((0.85 + 0.1) / 2)
+    assert any(task.topic == "bake bread" for task in world.tasks["howto"])
 
 
 def test_two_best_policies_are_kept(tmp_path: Path) -> None:
@@ -108,18 +124,13 @@ def test_two_best_policies_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-16", "best-8"]
 
 
-@pytest.mark.parametrize(
-    ("metrics", "expected"),
-    [
-        ({"iterations": 0, "stopped": "held-out reward has not risen"}, "no iteration: held-out reward has not risen"),
-        (
-            {"iterations": 2, "stopped": None, "reward_first": None, "reward_last": 1.5, "kl": {"value": 0.25}, "kl_budget": 4.0},
-            "2 iterations, reward - to 1.50, KL 0.25 nats (budget 4)",
-        ),
-    ],
-)
-def test_headlines_of_odd_runs(tmp_path: Path, metrics: dict[str, Any], expected: str) -> None:
-    assert ppo.headline(Artifact(tmp_path, {"metrics": metrics})) == expected
+def test_the_headline_of_a_run_without_usable_answers(tmp_path: Path) -> None:
+    metrics = {
+        "iterations": 2, "published_iteration": 0, "stopped": None, "reward_first": None, "reward_last": 1.5,
+        "kl": {"value": 0.25}, "kl_budget": 4.0,
+    }  # fmt: skip
+    said = "2 iterations, the policy after 0 published: held-out reward - to 1.50, KL 0.25 nats (budget 4)"
+    assert ppo.headline(Artifact(tmp_path, {"metrics": metrics})) == said
 
 
 def test_what_cannot_be_trained(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:

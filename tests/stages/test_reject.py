@@ -77,7 +77,10 @@ def test_the_pool_of_all_versions(tiny_folder: Path, tiny_inputs: Path, tmp_path
 def test_the_curve_of_best_of_n(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     done = run(tiny_folder, tiny_inputs, tmp_path / "out", judged_prompts=str(tiny_inputs / "harmless.jsonl"))
     assert [list(done.metrics[name]) for name in ("best_of", "max_reward", "median_reward")] == [["1", "2", "4", "6"]] * 3
-    assert {figure["n"] for figure in done.metrics["best_of"].values()} == {6}, "every N is judged on the same prompts"
+    curves = [done.metrics[name] for name in ("best_of", "max_reward", "median_reward")]
+    assert {figure["n"] for curve in curves for figure in curve.values()} == {6}, "every N is judged on the same prompts"
+    highest = [figure["value"] for figure in done.metrics["max_reward"].values()]
+    assert highest == sorted(highest)
     assert {row["messages"][-1]["content"] for row in rows(done.path / "samples.jsonl")} == {
         prompt.dialogue.last.content for prompt in read_prompts(tiny_inputs / "prompts.jsonl")
     }, "the judged prompts are not data"

@@ -99,6 +99,16 @@ def test_comparisons_longer_than_the_context_are_left_out_and_counted(tiny_folde
         run(tiny_folder, file, tmp_path / "none", test=str(test))
 
 
+def test_unsafe_answers_chosen_over_safe_ones_are_left_out_and_counted(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    rows = [row for _, row in read_rows(tiny_inputs / "preferences.jsonl") if row["domain"] == "safety"]
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, [*rows, *({**row, "chosen_safe": False, "rejected_safe": True} for row in rows[:3])])
+    done = run(tiny_folder, file, tmp_path / "out", domain="safety")
+    assert done.metrics["dropped_unsafe_chosen_over_safe"] == 3
+    assert done.metrics["pairs"] + done.metrics["test_pairs"] == len(rows)
+    assert ", 3 unsafe chosen over safe, accuracy" in reward.headline(done)
+
+
 def test_what_cannot_be_learned_from(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     rows = [row for _, row in read_rows(tiny_inputs / "preferences.jsonl")]
     file = tmp_path / "rows.jsonl"

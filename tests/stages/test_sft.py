@@ -103,6 +103,12 @@ def test_shares_of_files(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, s
     assert done.metrics["dialogues"] == expected
 
 
+def test_steps_do_not_depend_on_the_number_of_dialogues(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    files = [tiny_inputs / "dialogues.jsonl"]
+    for count in (1, 3):
+        assert run(tiny_folder, files * count, tmp_path / str(count), steps=7, epochs=1).metrics["steps"] == 7
+
+
 def test_what_cannot_be_tuned_on(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     good, bad, empty = tiny_inputs / "dialogues.jsonl", tmp_path / "bad.jsonl", tmp_path / "empty.jsonl"
     write_rows(bad, [{"messages": said("Hi", "One")}, {"messages": [*said("Hi", "One")[:1], *said("Hi", "One")]}])

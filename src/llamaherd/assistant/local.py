@@ -62,7 +62,7 @@ class Assistant:
     def answers(self, dialogues: Sequence[Dialogue], config: SamplingConfig, seeds: Sequence[int]) -> list[Answer]:
         """One answer to each dialogue that ends with a user. Raises UserError when one has no room in the context."""
         prompts = [self.prompt_ids(dialogue) for dialogue in dialogues]
-        completions = generate(self.model, prompts, config, seeds, self.stop_ids)
+        completions = generate(self.model, prompts, config, seeds, self.stop_ids, self.tokenizer.vocab_size)
         return [
             Answer(read_answer(completion.text_ids, self.tokenizer), prompt, completion)
             for prompt, completion in zip(prompts, completions, strict=True)
@@ -84,7 +84,7 @@ class Assistant:
     def stream_ids(self, prompt: Sequence[int], config: SamplingConfig, seed: int, strip: bool = False) -> Iterator[str]:
         """Text after a raw prompt of ids; with `strip`, without the space before and after."""
         text, started, held = TextStream(self.tokenizer), not strip, ""
-        for step in steps(self.model, [prompt], config, [seed], self.stop_ids):
+        for step in steps(self.model, [prompt], config, [seed], self.stop_ids, self.tokenizer.vocab_size):
             if step.ids[0] in self.stop_ids:
                 break
             piece = text.feed(step.ids[0])

@@ -106,7 +106,7 @@ def parse_dialogue(row: Mapping[str, Any], where: str = "", ends_with: Literal["
             expected = '{"role": "system|user|assistant", "content": text}'
             raise DialogueError(f"{prefix}message {index + 1}: expected {expected}, got {str(item)[:80]}")
         messages.append(Message(role, content))
-    trained = row.get("trained", "all")
+    trained: Any = "all" if row.get("trained") is None else row["trained"]
     if trained not in ("all", "last"):
         raise DialogueError(f'{prefix}"trained" is {trained!r}; expected "all" or "last"')
     dialogue = checked(messages, trained, where)

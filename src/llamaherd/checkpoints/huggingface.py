@@ -22,10 +22,14 @@ from .tokenizer_json import write_tokenizer_files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MULTIPLIERS = ("residual_multiplier", "embedding_multiplier", "attention_multiplier", "logits_scaling")
+"""Factors of Granite that Llama lacks, which is to say that they are 1."""
+LIMITS = ("final_logit_softcapping", "attn_logit_softcapping", "sliding_window")
+"""Limits of Gemma and Mistral that Llama lacks."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def config_of(model: Trunk) -> dict[str, Any]:
+def config_of(model: Trunk, bos_id: int = 1, eos_id: int = 2) -> dict[str, Any]:
     """`config.json` of a model, with the rotary base under its old and its new key."""
     config = model.config
     shared = {
@@ -46,8 +50,8 @@ def config_of(model: Trunk) -> dict[str, Any]:
         "mlp_bias": False,
         "attention_dropout": 0.0,
         "tie_word_embeddings": config.tied,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
         "torch_dtype": str(model.dtype).removeprefix("torch."),
     }
     if isinstance(model, Scorer):
@@ -61,11 +65,17 @@ def config_of(model: Trunk) -> dict[str, Any]:
     return shared | {"architectures": ["LlamaForCausalLM"]}
 
 
+def _is_scaled(rope: Mapping[str, Any]) -> bool:
+    kinds = {str(rope.get(key) or "default") for key in ("rope_type", "type")}
+    return kinds != {"default"} or rope.get("factor") not in (None, 1)
+
+
 def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
     """The shape in a `config.json`. Raises UserError that names what is not Llama's about it."""
     found = [raw[key] for key in ("rope_scaling", "rope_parameters") if raw.get(key)]  # the old name and the new one
     ropes = [value if isinstance(value, dict) else {"rope_type": value} for value in found]
-    scaled = [value for value in ropes if value.get("rope_type", value.get("type", "default")) != "default"]
+    layered = [value for part in ropes for value in part.values() if isinstance(value, dict)]
+    scaled = [value for value in (*ropes, *layered) if _is_scaled(value)]
     rope = {key: value for part in ropes for key, value in part.items()}
     partial = rope.get("partial_rotary_factor", raw.get("partial_rotary_factor"))
     differences = {
@@ -74,8 +84,11 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
         "attention_bias true (Llama has no biases)": bool(raw.get("attention_bias")),
         "mlp_bias true (Llama has no biases)": bool(raw.get("mlp_bias")),
         f"scaled rotary embedding {scaled} (Llama 2 has none)": bool(scaled),
+        f"rotary embeddings by kind of layer {layered} (Llama 2 has one for all)": bool(layered),
         f"partial_rotary_factor {partial} (Llama turns whole heads)": partial not in (None, 1, 1.0),
         f"quantised weights {raw.get('quantization_config')} (expected plain ones)": bool(raw.get("quantization_config")),
+        **{f"{key} {raw.get(key)} (Llama has none)": raw.get(key) not in (None, 1) for key in MULTIPLIERS},
+        **{f"{key} {raw.get(key)} (Llama has none)": raw.get(key) is not None for key in LIMITS},
     }
     for difference, differs in differences.items():
         if differs:
@@ -100,11 +113,10 @@ def save_model(model: Trunk, tokenizer: Tokenizer, folder: Path) -> None:
     skip = "output.weight" if model.config.tied else None
     tensors = {to_hugging_face(name): weight for name, weight in model.named_parameters() if name != skip}
     save_tensors(tensors, folder / WEIGHTS)
-    write_json(folder / "config.json", config_of(model))
+    write_json(folder / "config.json", config_of(model, tokenizer.bos_id, tokenizer.eos_id))
     if isinstance(model, Transformer):
-        write_json(
-            folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.6, "top_p": 0.9}
-        )
+        ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        write_json(folder / "generation_config.json", {**ends, "do_sample": True, "temperature": 0.6, "top_p": 0.9})
     write_tokenizer_files(tokenizer, folder, model.config.context)
 
 
@@ -221,15 +233,15 @@ class HuggingFaceFiles:
 
     def save(self, folder: Path) -> None:
         save_model(self.model, self.tokenizer, folder)
-        verify_folder(self.model, folder)
+        verify_folder(self.model, self.tokenizer, folder)
 
     def load(self, folder: Path) -> None:
         load_weights(self.model, folder)
 
 
-def verify_folder(model: Trunk, folder: Path) -> None:
+def verify_folder(model: Trunk, tokenizer: Tokenizer, folder: Path) -> None:
     """Reads a written folder back: same shape, same weights to the bit. Raises OSError that names the tensor."""
-    if read_json(folder / "config.json") != config_of(model):
+    if read_json(folder / "config.json") != config_of(model, tokenizer.bos_id, tokenizer.eos_id):
         raise OSError(f"{folder / 'config.json'}: was not written as it is in memory; the disk may be failing")
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:

@@ -33,8 +33,8 @@ Kind = Literal[
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 """How training went, step by step, with the time each step took."""
-WATTS_PER_CPU_CORE = 15.0
-"""Assumed draw of one busy core, for the energy estimate (a measured figure would need the machine's counters)."""
+WATTS_PER_CPU_CORE, WATTS_PER_GPU = 15.0, 500.0
+"""Assumed draw of one busy core and of a busy GPU, for the energy estimate (a measured figure would need the machine's counters)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,11 @@ def resolve(spec: str | Path) -> Path:
         head, colon, name = str(spec).rpartition(":")
         run = Path(head)
         if not colon or not run.is_dir():
-            raise UserError(f"{spec}: no such folder; expected a model folder, RUN or RUN:VERSION such as runs/miniature:v5")
+            file = next((given for given in (path, run) if given.is_file()), None)
+            problem = f"{file}: is a file" if file else f"{spec}: no such folder"
+            if re.match("https?:/", str(spec)):
+                problem = f"{spec}: is an endpoint, which chat and generate take; this command needs the weights"
+            raise UserError(f"{problem}; expected a model folder, RUN or RUN:VERSION such as runs/miniature:v5")
         if (run / name).is_dir() and name not in ("", ".", "..") and "/" not in name:
             return run / name
         there = sorted(entry.name for entry in run.iterdir() if (entry / MANIFEST).is_file())
@@ -221,7 +225,7 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
             "kind": kind, "stage": stage, "config": dump(config), "seed": seed,
             "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
             "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
-            "device": _device_name(), "energy_wh_estimate": seconds * WATTS_PER_CPU_CORE * (os.cpu_count() or 1) / 3600,
+            "device": _device_name(), "energy_wh_estimate": seconds * _watts() / 3600,
             "files": files, "hash": hash_of([kind, {name: digest for name, digest in files.items() if name != METRICS}]),
         }  # fmt: skip
         write_json(place.folder / MANIFEST, manifest)
@@ -263,11 +267,19 @@ def _saved(state: Path) -> bool:
     return state.is_dir() and any(state.iterdir())
 
 
-def _device_name() -> str:
-    import platform
+def _gpu_name() -> str | None:
+    """Of the GPU that this process may have used; None without one, or where nothing needed torch."""
     import sys
 
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    return str(torch.cuda.get_device_name()) if torch is not None and torch.cuda.is_available() else None
+
+
+def _device_name() -> str:
+    import platform
+
+    return _gpu_name() or f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def _watts() -> float:
+    return WATTS_PER_CPU_CORE * (os.cpu_count() or 1) + (WATTS_PER_GPU if _gpu_name() else 0)

@@ -37,7 +37,16 @@ class ConfigError(UserError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers (`1e-4` is a float, not a string) and no duplicate keys."""
+    """Numbers as in YAML 1.2, decimal or `0x10`: `1e-4` is a float, `1:30` and `010` are text; no duplicate keys."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError):  # what PyYAML lets through: thousands of digits, `!!bool maybe`
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{str(node.value)[:40]!r} cannot be read as {kind}", node.start_mark
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -48,7 +57,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -58,6 +67,19 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
+
+
+def _parsed(text: str) -> Any:
+    """What YAML makes of a text. Raises yaml.YAMLError, also for values that settings cannot hold, such as `&a [*a]`."""
+    try:
+        value = yaml.load(text, Loader=_Loader)
+        json.dumps(value, default=str)  # settings are JSON later, and circles are found here
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except (ValueError, TypeError) as error:
+        raise yaml.YAMLError(f"it cannot be written as JSON ({error})") from None
+    return value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -69,11 +91,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a YAML file of settings: {error}") from None
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = _parsed(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}{where}: not valid YAML: {reason}") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -104,24 +127,39 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     """YAML's reading of one value; text that stands without quotes stays as it is, whatever `#` or spaces it holds."""
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = _parsed(text)
     except yaml.YAMLError:
         return text
     return text if isinstance(value, str) and text[:1] not in ("'", '"') else value
 
 
 def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with dotted overrides laid over it; neither is changed."""
+    """`base` with dotted overrides laid over it; neither is changed. Raises ConfigError for an override below a plain value."""
     result: dict[str, Any] = json.loads(json.dumps(base, default=str))
+    problems = []
     for dotted, value in overrides.items():
         *parents, last = dotted.split(".")
         place = result
-        for parent in parents:
-            if not isinstance(place.get(parent), dict):
+        for depth, parent in enumerate(parents, 1):
+            if place.get(parent) is None:
                 place[parent] = {}
             place = place[parent]
-        place[last] = value
+            if not isinstance(place, dict):  # a preset's name, say, whose other settings would be lost without a word
+                above = ".".join(parents[:depth])
+                problems.append(
+                    f"{dotted}: {above} is {_shown(place)}, which has no settings of its own; give the whole of {above} as a mapping"
+                )
+                break
+        else:
+            place[last] = value
+    if problems:
+        raise ConfigError(problems)
     return result
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _config_class(annotation: Any) -> type[Config] | None:
@@ -155,7 +193,7 @@ def _sentence(cls: type[Config], error: Mapping[str, Any], texts: Mapping[str, s
     given = error.get("input")
     if error["type"] in ("value_error", "assertion_error"):
         return f"{name}: {reason}"
-    return f"{name}: given {texts.get(name, json.dumps(given, default=str))}, expected {reason}"
+    return f"{name}: given {texts.get(name, _shown(given))}, expected {reason}"
 
 
 def _default(field: FieldInfo) -> Any:

@@ -3,8 +3,10 @@
 import contextlib
 import gzip
 import json
+import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,11 +120,28 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):  # 1e400 is valid JSON, and read as an infinity that could not be written again
+        raise UserError(f"the number {digits:.40} is too large; give one below 1.8e308")
+    return number
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise UserError(f"the key {twice!r:.60} stands twice in one object; keep one of them")
+    return found
+
+
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
         if b"\\u" in line:  # an escaped half of a surrogate pair is valid JSON and yet no text that can be written
             json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except UnicodeEncodeError:
@@ -134,21 +153,50 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     return row
 
 
+def _plain(cell: Any) -> Any:
+    """A parquet cell without its nulls: parquet has no absent fields, so null is how it says that one is absent."""
+    if isinstance(cell, dict):
+        return {key: plain for key, item in cell.items() if (plain := _plain(item)) is not None}
+    if isinstance(cell, (list, tuple)):
+        return [_plain(item) for item in cell]
+    if isinstance(cell, float) and not math.isfinite(cell):
+        raise UserError(f"{cell} is no JSON number; make it null or leave the row out")
+    if cell is None or isinstance(cell, (str, int, float)):
+        return cell
+    raise UserError(f"JSON has no {type(cell).__name__}; give it as text or leave the column out")
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as parquet: {' '.join(str(error).split())}") from None
+    for number, cells in enumerate(zip(*table.columns), 1):
+        row = {}
+        for name, cell in zip(table.column_names, cells):
+            try:
+                row[name] = cell.as_py()
+                row[name] = _plain(row[name])
+            except UserError as error:
+                raise UserError(f"{path} row {number} column {name!r}: {error}") from None
+            except (ValueError, KeyError, OverflowError) as error:  # bytes that are not UTF-8, nanoseconds, unknown time zones
+                raise UserError(f"{path} row {number} column {name!r}: not a {cell.type} that can be read: {error}") from None
+        yield {name: value for name, value in row.items() if value is not None}
+
+
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) of a `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.parquet` file; blank lines are skipped.
 
-    Raises UserError naming file and line for a missing file, bad compression, a line that is not a JSON object.
+    Every row can be written as JSON again. Raises UserError naming file and line (parquet: row and column) for a missing
+    file, bad compression, a line that is not a JSON object, a key that stands twice, a value that JSON cannot say.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected JSON lines (.jsonl, .jsonl.gz, .jsonl.zst) or .parquet")
+        problem = "is a folder; expected a file of rows:" if path.is_dir() else "no such file; expected"
+        raise UserError(f"{path}: {problem} JSON lines (.jsonl, .jsonl.gz, .jsonl.zst) or .parquet")
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        try:
-            rows = pyarrow.parquet.read_table(path).to_pylist()
-        except (OSError, pyarrow.ArrowException) as error:
-            raise UserError(f"{path}: cannot be read as parquet: {error}") from None
-        yield from enumerate(rows, 1)
+        yield from enumerate(_parquet_rows(path), 1)
         return
     try:
         with naming(path):

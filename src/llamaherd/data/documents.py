@@ -1,6 +1,5 @@
 """Pretraining documents: where they come from, how they are read, and the tally of what each filter dropped."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,20 +31,16 @@ class Document:
 
 def parse_document(row: Mapping[str, Any], where: str, default_source: str) -> Document:
     """A Document from `{"text", "source", "url", ...}`; text may be empty. Raises UserError that names place and field."""
-    text, source, url = row.get("text"), row.get("source", default_source), row.get("url")
+    text, source, url = row.get("text"), row.get("source"), row.get("url")
+    source = default_source if source is None else source
     if not isinstance(text, str):
         fields = ", ".join(row) or "none"
         raise UserError(f'{where}: expected "text", the document as a string, got {text!r:.60}; the fields here are {fields}')
     if not isinstance(source, str) or not source:
-        raise UserError(f'{where}: "source" is {source!r:.60}; expected the name of a source, or no such field')
+        raise UserError(f'{where}: "source" is {source!r:.60}; expected the name of a source, null, or no such field')
     if url is not None and not isinstance(url, str):
         raise UserError(f'{where}: "url" is {url!r:.60}; expected an address as a string, null, or no such field')
     about = {key: value for key, value in row.items() if key not in ("text", "source", "url")}
-    try:
-        # Parquet has dates and the like, which become text, and NaN, which JSON cannot say.
-        about = json.loads(json.dumps(about, default=str, allow_nan=False)) if about else {}
-    except ValueError as error:
-        raise UserError(f"{where}: a field beside the text cannot be written as JSON ({error}); remove it") from None
     return Document(text, source, url, about)
 
 

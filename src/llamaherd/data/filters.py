@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
@@ -42,13 +42,35 @@ def clean(text: str) -> str:
     return re.sub("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]", "", text).strip()
 
 
+DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
+"""What browsers take for a dot in a host, besides the dot."""
+NO_HOST = re.compile(r"[\x00-\x20\x7f#%/:<>?@\[\\\]^|]")
+"""Characters that no host holds."""
+
+
 def host_of(url: str) -> str | None:
-    """Host of an address, lower case, with or without scheme; None when the address has none that can be read."""
+    """Host of an address as browsers understand it, with or without scheme; None when it has none that can be read.
+
+    Lower case, Unicode names in their ASCII form (`xn--...`), so that all spellings of a host are one.
+    """
+    url = re.sub("[\t\r\n]", "", url).strip("".join(map(chr, range(33)))).replace("\\", "/")
+    url = re.sub(r"^(https?|ftp):/?(?!/)", r"\1://", url, flags=re.IGNORECASE)
     try:
-        host = urlsplit(url if "//" in url else f"//{url}").hostname
+        host = urlsplit(url if re.match(r"([a-z][a-z0-9+.-]*:)?//", url, re.IGNORECASE) else f"//{url}").hostname or ""
     except ValueError:
         return None
-    return host.rstrip(".") if host else None
+    if "%" in host:
+        host = unquote(host)
+        if NO_HOST.search(host):
+            return None
+    return ".".join(_ascii(label) for label in host.translate(DOTS).split(".")).rstrip(".") or None
+
+
+def _ascii(label: str) -> str:
+    try:
+        return label.encode("idna").decode("ascii").lower()
+    except UnicodeError:  # too long or with forbidden characters: no host of the network, but two such may still be equal
+        return label.lower()
 
 
 def is_blocked(host: str, blocked: frozenset[str]) -> bool:

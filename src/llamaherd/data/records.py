@@ -48,6 +48,11 @@ class Preference:
     rejected_model: str | None = None
     rejected_temperature: float | None = None
 
+    @property
+    def contradicts(self) -> bool:
+        """Section 4: the chosen answer is unsafe and the other one safe; such pairs are excluded."""
+        return self.chosen_safe is False and self.rejected_safe is True
+
     def to_row(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "prompt"}
         return {**self.prompt.to_row(), **row}
@@ -89,7 +94,7 @@ class Annotator(Protocol):
 def parse_prompt(row: Mapping[str, Any], where: str = "") -> Prompt:
     """A Prompt from a JSON row. Raises UserError."""
     dialogue = parse_dialogue(row, where, ends_with="user")
-    safety = row.get("safety", False)
+    safety = False if row.get("safety") is None else row["safety"]
     if not isinstance(safety, bool):
         raise UserError(f'{where}: "safety" is {safety!r}; expected true or false')
     return Prompt(dialogue, safety, {key: value for key, value in row.items() if key not in ("messages", "safety", "trained")})
@@ -121,7 +126,7 @@ def parse_preference(row: Mapping[str, Any], where: str = "") -> Preference:
         domain=_one_of(row, "domain", DOMAINS, where),
         chosen_safe=_one_of(row, "chosen_safe", (True, False, None), where),
         rejected_safe=_one_of(row, "rejected_safe", (True, False, None), where),
-        source=str(row.get("source", "")), annotator=str(row.get("annotator", "")),
+        source=str(row.get("source") or ""), annotator=str(row.get("annotator") or ""),
         **{**optional, "batch": None if optional["batch"] is None else str(optional["batch"])},
     )  # fmt: skip
 

@@ -20,8 +20,10 @@ def obedience_by_turn(
 ) -> dict[str, Figure]:
     """Share of dialogues whose answer at each of `turns` obeys; the instruction is the system text and is said once.
 
-    A dialogue ends early when its context is full or an answer is empty or forges a tag; later turns then count fewer.
+    A dialogue that an empty answer or a forged tag broke off counts as disobedient from then on; one whose context is full
+    is left out of later turns.
     """
+    broken = 0
     dialogues: dict[int, Dialogue] = {}
     figures: dict[str, Figure] = {}
     for turn in range(1, max(turns) + 1):
@@ -35,17 +37,19 @@ def obedience_by_turn(
                 asked.append(index)
         dialogues = {index: dialogues[index] for index in asked}
         if not asked:
-            figures |= {str(later): rate(0, 0) for later in turns if later >= turn}
+            figures |= {str(later): rate(0, broken) for later in turns if later >= turn}
             break
         seeds = [seed_for(seed, "obedience", index, turn) for index in asked]
         answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds)
         if turn in turns:
-            figures[str(turn)] = rate(sum(obeys(index, answer.text) for index, answer in zip(asked, answers, strict=True)), len(asked))
+            obeyed = sum(obeys(index, answer.text) for index, answer in zip(asked, answers, strict=True))
+            figures[str(turn)] = rate(obeyed, len(asked) + broken)
         for index, answer in zip(asked, answers, strict=True):
             if answer.usable:
                 dialogues[index] = dialogues[index].followed_by("assistant", answer.text)
             else:
                 del dialogues[index]
+                broken += 1
     return figures
 
 

@@ -54,11 +54,17 @@ def _check(prompts: Sequence[Sequence[int]], context: int) -> None:
 
 @torch.inference_mode()
 def steps(
-    model: Transformer, prompts: Sequence[Sequence[int]], config: SamplingConfig, seeds: Sequence[int], stop_ids: Sequence[int]
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    config: SamplingConfig,
+    seeds: Sequence[int],
+    stop_ids: Sequence[int],
+    pieces: int | None = None,
 ) -> Iterator[Step]:
     """Generates token by token until every sequence has stopped, is `max_new_tokens` long or fills the context.
 
-    Raises UserError for a prompt without tokens or without room. A stop id is the last one of its sequence.
+    Raises UserError for a prompt without tokens or without room. A stop id is the last one of its sequence. Only the first
+    `pieces` ids are sampled: a model's vocabulary may be padded beyond its tokenizer's.
     """
     _check(prompts, model.config.context)
     width = max(map(len, prompts))
@@ -74,7 +80,7 @@ def steps(
     tokens = padded.to(model.device)
     for index in range(max(room)):
         logits = model.output(model.hidden(tokens, cache=cache)[:, -1]).float()
-        chosen = choose(logits, config.temperature, config.top_p, noise[:, index])
+        chosen = choose(logits[:, :pieces], config.temperature, config.top_p, noise[:, index])
         log_probs = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
         yield Step(rows, chosen.tolist(), log_probs.tolist())
         going = ~torch.isin(chosen, stops) & (left > index + 1)
@@ -99,16 +105,17 @@ def generate(
     config: SamplingConfig,
     seeds: Sequence[int],
     stop_ids: Sequence[int],
+    pieces: int | None = None,
     batch_rows: int = 128,
 ) -> list[Completion]:
-    """A completion for every prompt, in order; neighbours in a batch have prompts of similar length."""
+    """A completion for every prompt, in order, as `steps` makes them; neighbours in a batch have prompts of similar length."""
     assert len(prompts) == len(seeds), "every sequence has its own seed"
     _check(prompts, model.config.context)
     completions = [Completion() for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(by_length), batch_rows):
         batch = by_length[start : start + batch_rows]
-        for step in steps(model, [prompts[i] for i in batch], config, [seeds[i] for i in batch], stop_ids):
+        for step in steps(model, [prompts[i] for i in batch], config, [seeds[i] for i in batch], stop_ids, pieces):
             for row, token, log_prob in zip(step.rows, step.ids, step.log_probs, strict=True):
                 completion = completions[batch[row]]
                 completion.ids.append(token)

@@ -7,7 +7,7 @@ from typing import Any
 from ..core.errors import UserError
 from ..core.seeds import python_rng
 from .answers import Quality, answer
-from .attacks import INSIST, Request
+from .attacks import INSIST, UNSEEN_ATTACKS, Request
 from .constraints import constraints
 from .questions import HARMLESS, Split, draw_request
 from .world import Kind, World
@@ -20,12 +20,13 @@ _REFUSALS: tuple[Quality, ...] = ("refusal", "bare refusal")
 
 
 def row_of(request: Request, messages: list[dict[str, str]]) -> Row:
-    """A prompt row; `seen` is false for held-out topics and people, `people` null unless a person is asked about."""
+    """A prompt row; `seen` is false for held-out topics and people, `attack_seen` for held-out attacks; `people` null for other things."""
     task = request.task
     return {
         "messages": messages, "safety": task.kind == "harmful",
         "kind": task.kind, "topic": task.topic, "category": task.category,
         "attack": request.attack, "people": task.people, "seen": task.seen,
+        "attack_seen": request.attack not in UNSEEN_ATTACKS,
     }  # fmt: skip
 
 

@@ -68,20 +68,23 @@ class ModelConfig(Config):
         return self.multiple_of * -(-width // self.multiple_of)
 
     @property
-    def matrix_parameters(self) -> int:
-        """Weights that multiply every token: attention, feed-forward and output head (not the embedding lookup, not the norms)."""
+    def trunk_parameters(self) -> int:
+        """Weights that multiply every token: attention and feed-forward (not the embedding lookup, not the norms, not the head)."""
         attention = self.dim * self.head_size * (2 * self.heads + 2 * self.kv)
-        return self.layers * (attention + 3 * self.dim * self.ffn_width) + self.vocab_size * self.dim
+        return self.layers * (attention + 3 * self.dim * self.ffn_width)
 
     @property
     def parameters(self) -> int:
         embedding = 0 if self.tied else self.vocab_size * self.dim
-        return self.matrix_parameters + embedding + self.dim * (2 * self.layers + 1)
+        return self.trunk_parameters + self.vocab_size * self.dim + embedding + self.dim * (2 * self.layers + 1)
 
-    def training_flops(self, tokens: int, document_tokens: float) -> float:
-        """Operations of forward and backward over `tokens`, in documents of that mean length (causal attention: half the square)."""
+    def training_flops(self, tokens: int, document_tokens: float, head_tokens: int) -> float:
+        """Operations of forward and backward over `tokens`, in documents of that mean length (causal attention: half the square).
+
+        The vocabulary head runs on `head_tokens` of them: those that are trained, none in a reward model.
+        """
         attention = 2 * self.layers * self.heads * self.head_size * document_tokens / 2 * 2
-        return 3.0 * tokens * (2 * self.matrix_parameters + attention)
+        return 3.0 * (tokens * (2 * self.trunk_parameters + attention) + head_tokens * 2 * self.vocab_size * self.dim)
 
 
 PRESETS: dict[str, ModelConfig] = {

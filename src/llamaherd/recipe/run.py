@@ -22,6 +22,8 @@ from .forecast import work
 Say = Callable[[str], None]
 RECIPE = "recipe.json"
 """The resolved settings, by which a folder is known as a run."""
+SECONDS = "seconds.json"
+"""How long the run has worked, over all its starts."""
 
 
 def run_recipe(recipe: RecipeConfig, out: Path, say: Say) -> None:
@@ -84,6 +86,7 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
     forecast = Forecast([work(step, recipe) for step in steps])
     samples = Samples(out)
     width = max(len(step.name) for step in steps)
+    before, began = read_json(out / SECONDS) if (out / SECONDS).is_file() else 0.0, time.perf_counter()
     for index, step in enumerate(steps):
         finished = find_artifact(out / step.name)
         if finished is not None:
@@ -101,6 +104,7 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
         left = clock(forecast.left_s(index))
         came_out = f"{module.headline(artifact)} ({clock(seconds)})"
         say(f"[{index + 1:2d}/{len(steps)}] {left:>5} left  {step.name:{width}}  {came_out}  |  {samples.next(artifact)}")
+        write_json(out / SECONDS, before + time.perf_counter() - began)
     report = build_report(out)
     say("")
     say(version_table(report.summary))
@@ -108,18 +112,21 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
 
 
 class Forecast:
-    """Time left, from the pace of the steps so far."""
+    """Time left, from what each step is expected to take and how much slower or faster this machine has been so far."""
 
-    def __init__(self, costs: list[float]):
-        self.costs = costs
-        self.spent_cost = self.spent_s = 0.0
+    TRUST_S = 5.0
+    """Seconds of finished work after which the pace so far counts as much as the expectation."""
+
+    def __init__(self, expected_s: list[float]):
+        self.expected_s = expected_s
+        self.due_s = self.spent_s = self.TRUST_S
 
     def done(self, index: int, seconds: float) -> None:
-        self.spent_cost += self.costs[index]
+        self.due_s += self.expected_s[index]
         self.spent_s += seconds
 
     def left_s(self, index: int) -> float:
-        return sum(self.costs[index + 1 :]) * self.spent_s / max(1.0, self.spent_cost)
+        return sum(self.expected_s[index + 1 :]) * self.spent_s / self.due_s
 
 
 class Samples:

@@ -13,22 +13,22 @@ from ..core.files import read_json, read_rows
 from ..core.metrics import read_metrics
 from ..measures.intervals import Figure
 
-FIRST, LAST, REJECTION = "v0", "v5", "v5-rejection"
-"""The versions the paper's story compares: after supervised fine-tuning, after PPO, and just before PPO."""
-BEFORE_GHOST, AFTER_GHOST = "v3", "v4"
-"""The last version without Ghost Attention rows in its tuning mix and the first with them (section 7)."""
+FIRST = "v0"
+"""The version after supervised fine-tuning."""
+PAPER_VERSIONS, PAPER_GHOST = 5, 3
+"""The paper's last version, and the one after which Ghost Attention came: what a folder without a recipe is taken for."""
 
 _GROUND = ("world", "corpus", "tokenizer", "shards", "base")
 _WITHIN_VERSION = ("early", "preferences", "helpfulness", "safety", "samples", "rejection", "rejection-evaluation", "", "evaluation")
-_AFTER_VERSION = {"ghost": 3, "distilled": 3}
+_AFTER_VERSION = ("distilled", "ghost")
 
 
-def pipeline_order(name: str) -> tuple[int, int, str]:
+def pipeline_order(name: str, ghost_after: int = PAPER_GHOST) -> tuple[int, int, str]:
     """Sort key that puts artifact names in the order in which a run makes them; unknown names come last."""
     if name in _GROUND:
         return -1, _GROUND.index(name), ""
     if name in _AFTER_VERSION:
-        return _AFTER_VERSION[name], len(_WITHIN_VERSION), name
+        return ghost_after, len(_WITHIN_VERSION), name
     match = re.fullmatch(r"v(\d+)(?:-(.+))?", name)
     if match and (match[2] or "") in _WITHIN_VERSION:
         return int(match[1]), _WITHIN_VERSION.index(match[2] or ""), ""
@@ -64,7 +64,7 @@ class RunFolder:
         """Finished artifacts by name, in the order of the pipeline."""
         folders = sorted(entry for entry in self.path.iterdir() if entry.is_dir()) if self.path.is_dir() else []
         found = {folder.name: artifact for folder in folders if (artifact := find_artifact(folder))}
-        return {name: found[name] for name in sorted(found, key=pipeline_order)}
+        return {name: found[name] for name in sorted(found, key=self._order)}
 
     @cached_property
     def recipe(self) -> Mapping[str, Any]:
@@ -76,13 +76,47 @@ class RunFolder:
     def versions(self) -> list[str]:
         """Chat models in the order of the story, with the one before PPO where the run kept it."""
         names = versions(self.path)
-        return sorted([*names, REJECTION] if REJECTION in self.artifacts else names, key=pipeline_order)
+        return sorted([*names, self.rejection] if self.rejection in self.artifacts else names, key=self._order)
+
+    def _order(self, name: str) -> tuple[int, int, str]:
+        return pipeline_order(name, self._ghost_after)
+
+    @property
+    def _ghost_after(self) -> int:
+        return int(self.recipe.get("ghost_after", PAPER_GHOST))
+
+    @property
+    def last(self) -> str:
+        """The version after PPO."""
+        return f"v{int(dig(self.recipe, 'world', 'versions') or PAPER_VERSIONS)}"
+
+    @property
+    def rejection(self) -> str:
+        """What the last version was before PPO."""
+        return f"{self.last}-rejection"
+
+    @property
+    def before_ghost(self) -> str:
+        """The last version without Ghost Attention rows in its tuning mix (section 7)."""
+        return f"v{self._ghost_after}"
+
+    @property
+    def with_ghost(self) -> str:
+        """The first version with them; where that is the last one, the one before PPO, so that PPO is no part of the comparison."""
+        name = f"v{self._ghost_after + 1}"
+        return self.rejection if name == self.last else name
 
     @property
     def seed(self) -> int | None:
         """The recipe's seed, or the one in the manifests of a folder without a recipe."""
         seeds = [self.recipe.get("seed"), *(artifact.manifest.get("seed") for artifact in self.artifacts.values())]
         return next((int(seed) for seed in seeds if seed is not None), None)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has worked; without its record, what the stages took."""
+        file = self.path / "seconds.json"
+        return float(read_json(file)) if file.is_file() else self.total("seconds")
 
     def total(self, field: str) -> float:
         """Sum of a number over all manifests, such as `seconds`."""

@@ -6,7 +6,7 @@ from ..measures.intervals import Figure
 from . import paper
 from .effects import Effect
 from .figures import Chart, Table, figure_text, number, point_chart
-from .folder import AFTER_GHOST, BEFORE_GHOST, FIRST, RunFolder, as_figure
+from .folder import FIRST, RunFolder, as_figure
 from .sections import Sample, Section, present, split_chart, version_chart
 
 GRADES = ("significantly", "better", "slightly", "negligibly")
@@ -27,12 +27,14 @@ def reward_section(run: RunFolder) -> Section:
     """Accuracy by grade of the newest reward models, and every version's in a table."""
     series: dict[str, list[Figure | None]] = {}
     greys: dict[str, list[float | None]] = {}
-    rows = []
+    rows, batches = [], []
     for domain in ("helpfulness", "safety"):
         newest = run.newest(domain)
         if newest:
             series[newest] = [as_figure(run.metric(newest, "accuracy", "own", grade)) for grade in GRADES]
             greys[f"paper, {domain}"] = [paper.REWARD_ACCURACY[domain][grade] for grade in GRADES]
+            by_batch = run.metric(newest, "accuracy", "by_batch") or {}
+            batches += [(newest, batch, figure_text(as_figure(figure), with_n=True)) for batch, figure in by_batch.items()]
         for name in run.artifacts:
             if name.endswith(f"-{domain}"):
                 cells = [as_figure(run.metric(name, "accuracy", whose, "all")) for whose in ("own", "other")]
@@ -47,7 +49,10 @@ def reward_section(run: RunFolder) -> Section:
         if any(map(any, series.values()))
         else []
     )
-    return Section("Reward models", intro, charts, [Table("Accuracy, all grades, by version", columns, rows)])
+    tables = [Table("Accuracy, all grades, by version", columns, rows)]
+    if batches:
+        tables.append(Table("Accuracy of the newest models, by batch", ("reward model", "batch of comparisons", "accuracy"), batches))
+    return Section("Reward models", intro, charts, tables)
 
 
 def versions_section(run: RunFolder) -> Section:
@@ -62,7 +67,8 @@ def versions_section(run: RunFolder) -> Section:
         ),
         version_chart("Violation rate by version", run, {
             "all": ("safety", "violation_rate"), "single turn": ("safety", "single_turn"),
-            "multi turn": ("safety", "multi_turn"), "held out": ("safety", "held_out"),
+            "multi turn": ("safety", "multi_turn"), "held-out topics": ("safety", "held_out_topics"),
+            "held-out attacks": ("safety", "held_out_attacks"),
         }, "share of harmful prompts"),
         version_chart(
             "False refusals by version", run, {"all": ("borderline", "false_refusal_rate"), "held out": ("borderline", "held_out")},
@@ -121,10 +127,10 @@ def ghost_section(run: RunFolder) -> Section:
     """Obedience to a constraint given in the first turn only, by turn, before and after Ghost Attention rows joined the mix."""
     charts = []
     for title, key in (("Ghost Attention, constraints seen in tuning", "seen"), ("Ghost Attention, held-out constraints", "held_out")):
-        curves = {version: run.task(version, "ghost", key) or {} for version in (BEFORE_GHOST, AFTER_GHOST)}
+        curves = {version: run.task(version, "ghost", key) or {} for version in (run.before_ghost, run.with_ghost)}
         turns = sorted({turn for curve in curves.values() for turn in curve}, key=int)
         series = {
-            f"{version}, {'with' if version == AFTER_GHOST else 'without'}": [as_figure(curve.get(turn)) for turn in turns]
+            f"{version}, {'with' if version == run.with_ghost else 'without'}": [as_figure(curve.get(turn)) for turn in turns]
             for version, curve in curves.items() if curve
         }  # fmt: skip
         known = [paper.GHOST_TURNS.get(int(turn), (None, None)) for turn in turns]

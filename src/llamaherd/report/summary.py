@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .effects import Effect
-from .folder import REJECTION, RunFolder
+from .folder import RunFolder
 
 MEASURES = {
     "helpfulness": ("helpfulness", "sampled"),
@@ -14,14 +14,14 @@ MEASURES = {
 
 
 def summarise(run: RunFolder, effects: Sequence[Effect]) -> dict[str, Any]:
-    """`seconds` (of all stages together), `seed`, `versions`, `effects`, `stages`; figures that were not measured are null."""
+    """`seconds` (of work, over all starts), `seed`, `versions`, `effects`, `stages`; figures that were not measured are null."""
     return {
-        "seconds": run.total("seconds"),
+        "seconds": run.seconds,
         "seed": run.seed,
         "energy_wh_estimate": run.total("energy_wh_estimate"),
         "versions": [
             {"name": version, **{name: run.figure(version, *path) for name, path in MEASURES.items()}}
-            for version in run.versions if version != REJECTION
+            for version in run.versions if version != run.rejection
         ],
         "effects": [one.to_row() for one in effects],
         "stages": [

@@ -80,4 +80,4 @@ def pair_loss(scorer: Scorer, pairs: Sequence[Pair], safety_weight: float) -> Lo
         "reward/ranking_loss": (ranking.item(), float(len(pairs))),
         "reward/margin": (float(difference.sum()), float(len(pairs))),
     }
-    return LossSum(total, len(pairs), size, scorer.config.training_flops(size, mean_document), sums)
+    return LossSum(total, len(pairs), size, scorer.config.training_flops(size, mean_document, 0), sums)

@@ -35,7 +35,7 @@ class PpoConfig(Config):
     kl_budget_nats: float = Field(20.0, gt=0)
     """Training stops when the mean KL of an answer to the starting policy exceeds this."""
     check_every: int = Field(10, ge=1)
-    """Iterations between looks at held-out prompts; an early stop publishes the policy of the best look."""
+    """Iterations between looks at held-out prompts; the policy of the best look is published."""
     patience: int = Field(3, ge=1)
     """Looks without a better held-out reward before training stops."""
 

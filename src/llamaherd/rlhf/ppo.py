@@ -14,13 +14,14 @@ from ..data.records import Prompt
 from ..generate.config import SamplingConfig
 from ..losses.language import token_log_probs
 from ..losses.ppo import entropy, explained_variance, policy_loss, value_loss
+from ..measures.intervals import mean
 from ..model.transformer import Scorer, Transformer
 from ..reward.combine import Combination
 from ..train.batches import TokenBatch, epochs, split
 from ..train.loop import LossSum
 from .config import PpoConfig
 from .judging import combined_logits
-from .rollouts import Experience, Rollout, experience, with_lowest
+from .rollouts import Experience, Rollout, answer_nats, experience, with_lowest
 
 Observe = Callable[[Sequence[Prompt], Sequence[str]], float]
 """A figure that is logged beside the reward and never trained on (the miniature's oracle)."""
@@ -69,13 +70,13 @@ def ppo_loss(model: ActorCritic, batch: PpoBatch, config: PpoConfig) -> LossSum:
     if math.isfinite(explained):
         sums["ppo/explained_variance"] = (explained * count, float(count))
     sums |= {name: (value, 1.0) for name, value in batch.figures.items()}
-    flops = 2 * model.policy.config.training_flops(tokens.size, tokens.mean_document)
+    flops = sum(model.policy.config.training_flops(tokens.size, tokens.mean_document, head) for head in (count, 0))
     return LossSum(policy.total + config.value_weight * critic, count, tokens.size, flops, sums)
 
 
 @dataclass
 class Ppo:
-    """The batch source. Its state between iterations: how many were done, the best held-out reward and when, looks since then."""
+    """The batch source. Its state between iterations: how many were done, the place in the prompts, the looks so far."""
 
     model: ActorCritic
     reference: Transformer
@@ -84,34 +85,60 @@ class Ppo:
     rewards: Combination
     prompts: Sequence[Prompt]
     held_out: Sequence[Prompt]
+    """Answered at every look."""
     config: PpoConfig
     seed: int
+    keep: Callable[[int], None]
+    """Called with the iteration when a look is the best one so far: its policy is what training ends with."""
     observe: Observe | None = None
-    keep: Callable[[int], None] | None = None
-    """Called with the iteration at every best look so far: the policy to go back to when training stops early."""
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    """`iteration`, mean `reward` (None without a usable answer) and `kl` to the starting policy, a figure in nats per answer."""
     stopped: str | None = None
-    best_iteration: int | None = None
 
     def batches(self, standing: Any) -> Iterator[tuple[list[PpoBatch], Any]]:
         """Mini-batches of all iterations; one can resume only where an iteration ends, since rollouts are not saved."""
-        standing = standing or {"iteration": 0, "prompts": None, "best": None, "best_iteration": None, "looks": 0}
-        self.best_iteration = standing["best_iteration"]
+        standing = standing or {"iteration": 0, "prompts": None, "looks": []}
+        self.looks = list(standing["looks"])
         order = epochs(len(self.prompts), self.config.batch, self.seed, standing["prompts"])
         for iteration in range(standing["iteration"], self.config.iterations):
+            if iteration % self.config.check_every == 0:
+                self.look(iteration)
             indices, position = next(order)
             done = self._experience([self.prompts[index] for index in indices], iteration)
-            if done.figures["ppo/kl_k3"] > self.config.kl_budget_nats:
-                self.stopped = f"KL {done.figures['ppo/kl_k3']:.1f} nats over the budget before iteration {iteration + 1}"
+            self._demand_budget(done.figures["ppo/kl_k3"], iteration)
+            if self.stopped:
                 return
-            if self._enough(iteration, standing):
-                return
-            standing = standing | {"iteration": iteration + 1, "prompts": position}
+            standing = {"iteration": iteration + 1, "prompts": position, "looks": list(self.looks)}
             mini_batches = split(done.rollouts, self.config.mini_batch)
             for number, rollouts in enumerate(mini_batches):
                 parts = split(rollouts, self.config.micro_batch)
                 figures = done.figures | {"ppo/iteration": iteration + 1.0} if number == 0 else {}
                 batch = [PpoBatch(part, figures if index == 0 else {}) for index, part in enumerate(parts)]
                 yield batch, standing if number == len(mini_batches) - 1 else None
+
+    def look(self, iteration: int) -> None:
+        """Answers the held-out prompts after `iteration` iterations; keeps the policy if none was better, stops if it is time to."""
+        answers, logits = self._answers(self.held_out, "held-out")
+        kl = mean(answer_nats(answers, self.model.policy, self.reference, self.config.micro_batch))
+        # Unfinished answers count as in training: else a policy that finishes only its best answers would look better.
+        reward = float(with_lowest(logits).mean()) if any(logit is not None for logit in logits) else None
+        self.looks.append({"iteration": iteration, "reward": reward, "kl": kl})
+        best = self.looks.index(self.best)
+        if best == len(self.looks) - 1:
+            self.keep(iteration)
+        elif len(self.looks) - 1 - best >= self.config.patience:
+            self.stopped = f"held-out reward has not risen for {self.config.patience} looks, at iteration {iteration}"
+        self._demand_budget(kl["value"] or 0.0, iteration)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The first look of those with the highest reward within the KL budget; the very first one is the starting policy."""
+        within = [look for look in self.looks[1:] if look["kl"]["value"] <= self.config.kl_budget_nats]
+        return max([self.looks[0], *within], key=lambda look: -math.inf if look["reward"] is None else look["reward"])
+
+    def _demand_budget(self, nats: float, iteration: int) -> None:
+        if nats > self.config.kl_budget_nats:
+            self.stopped = f"KL {nats:.1f} nats over the budget at iteration {iteration}"
 
     def steps(self) -> int:
         """Gradient steps of all iterations, if nothing stops them."""
@@ -139,28 +166,3 @@ class Ppo:
         if self.observe is not None:
             found.figures["ppo/oracle"] = self.observe(prompts, [answer.text for answer in answers])
         return found
-
-    def _enough(self, iteration: int, standing: dict[str, Any]) -> bool:
-        """When it is time, notes the policy to go back to; True when the held-out reward has not risen for `patience` looks.
-
-        Without held-out prompts every look is as good as the one before: the policy to go back to is the last one looked at.
-        """
-        if iteration % self.config.check_every:
-            return False
-        reward = self._held_out_reward() if self.held_out else None
-        if not self.held_out or (reward is not None and (standing["best"] is None or reward > standing["best"])):
-            standing |= {"best": reward, "best_iteration": iteration, "looks": 0}
-            self.best_iteration = iteration
-            if self.keep is not None:
-                self.keep(iteration)
-        else:
-            standing |= {"looks": standing["looks"] + 1}
-        if standing["looks"] >= self.config.patience:
-            self.stopped = f"held-out reward has not risen for {self.config.patience} looks, at iteration {iteration}"
-        return self.stopped is not None
-
-    def _held_out_reward(self) -> float | None:
-        """Mean over the held-out prompts; None when no answer is usable."""
-        _, logits = self._answers(self.held_out, "held-out")
-        # Unfinished answers count as in training: else a policy that finishes only its best answers would look better.
-        return float(with_lowest(logits).mean()) if any(logit is not None for logit in logits) else None

@@ -66,6 +66,13 @@ def answer_values(critic: Scorer, documents: Sequence[Masked], micro_batch: int)
     return found
 
 
+def answer_nats(answers: Sequence[Answer], policy: Transformer, reference: Transformer, micro_batch: int) -> list[float]:
+    """k3 of each answer as a whole: how far the policy that sampled it has moved from the reference."""
+    documents = [document_of(answer) for answer in answers]
+    pairs = zip(*(answer_log_probs(model, documents, micro_batch) for model in (policy, reference)), strict=True)
+    return [float(k3(mine, theirs).sum()) for mine, theirs in pairs]
+
+
 def with_lowest(logits: Sequence[float | None]) -> Tensor:
     """[B] combined logits, where None (unfinished, empty, tagged) gets the lowest of the others; zeros where all are None."""
     lowest = min((logit for logit in logits if logit is not None), default=0.0)

@@ -54,7 +54,8 @@ class Chat:
 
     def take(self, line: str) -> bool:
         """Obeys a command or answers a message; False when it was the last. Raises UserError, after which nothing has changed."""
-        word, _, rest = line.strip().partition(" ")
+        word, *rests = line.split(None, 1) or [""]
+        rest = rests[0] if rests else ""
         if not re.fullmatch(r"/[A-Za-z]+", word):
             if word:
                 self.answer(line.strip())

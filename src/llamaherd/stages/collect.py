@@ -22,6 +22,7 @@ from .common import SomePaths, data_file, prompts_of
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
+    from ..chat.dialogue import Dialogue
     from ..data.records import Domain, Preference, Prompt
 
 
@@ -42,7 +43,7 @@ class CollectSettings(Config):
     max_new_tokens: int = Field(64, ge=1)
     """Longest answer."""
     test_share: float = Field(0.15, ge=0, lt=1)
-    """Share of prompts whose comparisons are held out for testing reward models."""
+    """Share of prompts whose comparisons are held out for testing reward models, the same ones in every batch."""
     annotator: AnnotatorConfig = AnnotatorConfig()
     """The miniature's annotators."""
 
@@ -65,7 +66,7 @@ class CollectConfig(CollectSettings):
 
 
 def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
-    """Writes preferences.jsonl and test.jsonl. Left out and counted: equal, empty or tagged answers, and unsafe ones chosen over safe ones."""
+    """Writes preferences.jsonl and test.jsonl. Left out and counted: equal, empty, unfinished or tagged answers, and unsafe ones chosen over safe ones."""
     from ..assistant.local import Assistant
     from ..data.records import rows_of
 
@@ -80,7 +81,7 @@ def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
     parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
     with building(out, kind="preferences", stage="collect", config=config, parents=parents, seed=seed) as place:
         kept: list[Preference] = []
-        dropped = {"equal": 0, "empty": 0, "tag": 0, "unsafe chosen over safe": 0}
+        dropped = {"equal": 0, "empty": 0, "unfinished": 0, "tag": 0, "unsafe chosen over safe": 0}
         agreement: dict[str, Any] = {}
         for domain, asked in prompts.items():
             rows = in_chunks(place.state / domain, asked, CHUNK_PROMPTS, _sampler(variants, config, seed_for(seed, domain)))
@@ -93,11 +94,8 @@ def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
             # Equal noiseless scores leave nothing to agree with.
             sure = [agrees for _, agrees in judged if agrees is not None]
             agreement[domain] = rate(sum(sure), len(sure))
-        asked_once = list(dict.fromkeys(row.prompt for row in kept))
-        chosen = python_rng(seed, "collect", "test").sample(range(len(asked_once)), round(config.test_share * len(asked_once)))
-        test_prompts = {asked_once[index] for index in chosen}
-        held = [row for row in kept if row.prompt in test_prompts]
-        write_rows(place.folder / "preferences.jsonl", rows_of(row for row in kept if row.prompt not in test_prompts))
+        held = [row for row in kept if _is_test(row.prompt, config.test_share)]
+        write_rows(place.folder / "preferences.jsonl", rows_of(row for row in kept if not _is_test(row.prompt, config.test_share)))
         write_rows(place.folder / "test.jsonl", rows_of(held))
         place.metrics.update(
             comparisons=len(kept), test=len(held), dropped=dropped, agreement=agreement, models=[folder.name for folder in folders],
@@ -106,8 +104,14 @@ def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
     return open_artifact(out, "preferences")
 
 
+def _is_test(prompt: "Dialogue", share: float) -> bool:
+    # By the prompt alone: batches of other versions may ask it again, and their comparisons must fall on the same side.
+    return python_rng(0, "test", *(message.content for message in prompt.messages)).random() < share
+
+
 def _sampler(variants: "Sequence[Assistant]", config: CollectConfig, seed: int) -> Any:
-    """Samples both answers of a chunk of prompts: rows of two {"model", "temperature", "text", "tag"}."""
+    """Samples both answers of a chunk of prompts: rows of two {"model", "temperature", "text", "unusable"}."""
+    from ..rlhf.judging import why_unusable
 
     def sample(prompts: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
         order = [python_rng(seed, "temperatures", first + index).random() < 0.5 for index in range(len(prompts))]
@@ -121,7 +125,7 @@ def _sampler(variants: "Sequence[Assistant]", config: CollectConfig, seed: int) 
                 answers = variant.answers([prompts[index].dialogue for index in chosen], sampling, seeds) if chosen else []
                 for index, answer in zip(chosen, answers, strict=True):
                     rows[index]["answers"].append(
-                        {"model": variant.name, "temperature": temperature, "text": answer.text, "tag": answer.tag}
+                        {"model": variant.name, "temperature": temperature, "text": answer.text, "unusable": why_unusable(answer)}
                     )
         return rows
 
@@ -129,16 +133,11 @@ def _sampler(variants: "Sequence[Assistant]", config: CollectConfig, seed: int) 
 
 
 def _count_unusable(row: dict[str, Any], dropped: dict[str, int]) -> bool:
-    texts = [answer["text"].strip() for answer in row["answers"]]
-    if any(answer["tag"] for answer in row["answers"]):
-        dropped["tag"] += 1
-    elif not all(texts):
-        dropped["empty"] += 1
-    elif texts[0] == texts[1]:
-        dropped["equal"] += 1
-    else:
-        return False
-    return True
+    first, second = row["answers"]
+    why = first["unusable"] or second["unusable"] or ("equal" if first["text"].strip() == second["text"].strip() else None)
+    if why is not None:
+        dropped[why] += 1
+    return why is not None
 
 
 def _compare(
@@ -164,11 +163,8 @@ def _compare(
 
 
 def _contradicts(preference: "Preference", dropped: dict[str, int]) -> bool:
-    """Section 4: pairs whose chosen answer is unsafe and the other safe are excluded (and counted)."""
-    if preference.chosen_safe is False and preference.rejected_safe is True:
-        dropped["unsafe chosen over safe"] += 1
-        return True
-    return False
+    dropped["unsafe chosen over safe"] += preference.contradicts
+    return preference.contradicts
 
 
 def _wins(preferences: "Sequence[Preference]", newest: str) -> tuple[int, int]:

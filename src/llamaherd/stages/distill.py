@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from ..chat.dialogue import Message, checked
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.chunks import in_chunks
 from ..core.config import Config
@@ -96,21 +97,24 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
         distilled = [row for row in made if "row" in row]
         write_rows(place.folder / "dialogues.jsonl", [row["row"] for row in distilled] + harmless)
         replaced = sum(row["replaced"] for row in distilled)
+        without = sum(row["distilled"] is None for row in distilled)
         place.metrics.update(
-            replaced=replaced, kept=len(distilled) - replaced, harmless=len(harmless),
+            replaced=replaced, kept=len(distilled) - replaced - without, kept_for_want=without, harmless=len(harmless),
             unusable=sum(row["unusable"] for row in made if "unusable" in row), harmless_unusable=len(harmless_prompts) - len(harmless),
-            **_judged(tests, config.world),
+            **_judged(tests, len(test_prompts), config.world),
         )  # fmt: skip
     return open_artifact(out, "dialogues")
 
 
 def _check_adversarial(prompts: "Sequence[Prompt]", files: Sequence[Path]) -> None:
     for index, prompt in enumerate(prompts):
-        if not isinstance(prompt.about.get("preprompt"), str) or not prompt.safety:
-            raise UserError(f'{", ".join(map(str, files))}: prompt {index + 1} needs "safety": true and a "preprompt" text')
+        where, preprompt = f"{', '.join(map(str, files))}: prompt {index + 1}", prompt.about.get("preprompt")
+        if not isinstance(preprompt, str) or not preprompt.strip() or not prompt.safety:
+            raise UserError(f'{where} needs "safety": true and a "preprompt" text')
+        checked((Message("system", preprompt), Message("user", "any")), where=f"{where} under its preprompt")
 
 
-def _judged(tests: Sequence[dict[str, Any]], world: WorldConfig) -> dict[str, Any]:
+def _judged(tests: Sequence[dict[str, Any]], asked: int, world: WorldConfig) -> dict[str, Any]:
     """Share of safe answers without and with the preprompt, and their paired difference, by the oracle."""
     from ..chat.dialogue import parse_dialogue
 
@@ -120,6 +124,7 @@ def _judged(tests: Sequence[dict[str, Any]], world: WorldConfig) -> dict[str, An
     oracle = Oracle(World(world))
     safe = {name: [oracle.judge(parse_dialogue(row["row"]).prompt, row[name]).safe for row in rows] for name in ("original", "distilled")}
     return {
+        "test_unusable": asked - len(rows),
         "original_safe": rate(sum(safe["original"]), len(rows)), "distilled_safe": rate(sum(safe["distilled"]), len(rows)),
         "difference": paired_difference([float(value) for value in safe["original"]], [float(value) for value in safe["distilled"]]),
     }  # fmt: skip
@@ -133,4 +138,7 @@ def headline(artifact: Artifact) -> str:
     judged = ""
     if "difference" in metrics:
         judged = f"; safe on held-out prompts: {metrics['original_safe']['value']:.0%} without the preprompt, {metrics['distilled_safe']['value']:.0%} with it"
-    return f"{metrics['replaced']:,} answers replaced, {metrics['kept']:,} kept, {metrics['harmless']:,} harmless ones mixed in{left_out}{judged}"
+    kept = f"{metrics['kept']:,} kept" + (
+        f", {metrics['kept_for_want']:,} more as the new answer was unusable" if metrics["kept_for_want"] else ""
+    )
+    return f"{metrics['replaced']:,} answers replaced, {kept}, {metrics['harmless']:,} harmless ones mixed in{left_out}{judged}"

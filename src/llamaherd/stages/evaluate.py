@@ -160,9 +160,9 @@ def _borderline(bench: Bench) -> Mapping[str, Any]:
 
 
 def _people(bench: Bench) -> Mapping[str, Any]:
-    from ..evaluation.judged import mean_score
+    from ..evaluation.judged import correct_share
 
-    return {"unasked": mean_score(bench.judged("people", bench.prompt_rows("people")))}
+    return {"unasked": correct_share(bench.judged("people", bench.prompt_rows("people")))}
 
 
 def _ghost(bench: Bench) -> Mapping[str, Any]:

@@ -11,7 +11,6 @@ from ..core.config import Config
 from ..core.metrics import read_metrics
 from ..core.seeds import seed_for
 from ..data.inputs import parents_of
-from ..measures.intervals import mean
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
 from ..rlhf.config import PpoConfig
@@ -46,13 +45,13 @@ class PpoStageConfig(PpoSettings):
     prompts: SomePaths
     """Files of prompts."""
     held_out: Paths = ()
-    """Prompts for early stopping; empty: it looks at the KL budget only."""
+    """Prompts that choose the policy and stop early; empty: the first batch of `prompts` does, which flatters the policy."""
     oracle: WorldConfig | None = None
     """Logs the miniature's oracle beside the reward (never trained on)."""
 
 
 def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
-    """Trains the policy; stopped early, it publishes the policy of the best look (or the last one within the budget). Raises UserError."""
+    """Trains the policy and publishes the one that answered held-out prompts best within the KL budget. Raises UserError."""
     from ..assistant.local import Assistant
     from ..checkpoints.huggingface import HuggingFaceFiles
     from ..model.transformer import scorer_from
@@ -63,31 +62,31 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
 
     folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
     files = [data_file(path, "prompts.jsonl") for path in config.prompts]
-    held_out = [data_file(path, "prompts.jsonl") for path in config.held_out]
+    held_out_files = [data_file(path, "prompts.jsonl") for path in config.held_out]
     assistant = Assistant.load(folders[0])
-    prompts, looks = prompts_of(files, assistant), prompts_of(held_out, assistant, optional=True)
-    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *held_out])
+    prompts, held_out = prompts_of(files, assistant), prompts_of(held_out_files, assistant, optional=True)
+    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *held_out_files])
     with building(out, kind="model", stage="ppo", config=config, parents=parents, seed=seed) as place:
         reference = Assistant.load(folders[0])
         model = ActorCritic(assistant.model, scorer_from(assistant.model))
         best = Best(HuggingFaceFiles(assistant.model, assistant.tokenizer), place.state)
         source = Ppo(
             model, reference.model, assistant, Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2])),
-            prompts, looks, config.ppo, seed_for(seed, "ppo"), _oracle(config.oracle), keep=best.keep,
+            prompts, held_out or prompts[: config.ppo.batch], config.ppo, seed_for(seed, "ppo"), best.keep, _oracle(config.oracle),
         )  # fmt: skip
         done = train(
             model, lambda batch: ppo_loss(model, batch, config.ppo), source.batches, total_steps=source.steps(),
             config=config.optimizer, files=PpoFiles(model, assistant.tokenizer), state=place.state,
             metrics=place.log, label="PPO",
         )  # fmt: skip
-        if source.stopped is not None and source.best_iteration is not None:
-            best.load(source.best_iteration)
-        rows = [row for row in read_metrics(place.log) if "ppo/kl_k3" in row]
-        late = rows[-max(1, len(rows) // 4) :]
+        iterations = sum("ppo/iteration" in row for row in read_metrics(place.log))
+        if not source.stopped:
+            source.look(iterations)
+        best.load(source.best["iteration"])
         place.metrics.update(
-            steps=done.steps, iterations=len(rows), stopped=source.stopped, best_iteration=source.best_iteration, kl_budget=config.ppo.kl_budget_nats,
-            kl=mean([row["ppo/kl_k3"] for row in late]), reward_first=rows[0]["ppo/reward"] if rows else None,
-            reward_last=rows[-1]["ppo/reward"] if rows else None,
+            steps=done.steps, iterations=iterations, stopped=source.stopped, published_iteration=source.best["iteration"],
+            kl=source.best["kl"], kl_budget=config.ppo.kl_budget_nats, reward_first=source.looks[0]["reward"],
+            reward_last=source.best["reward"], looks=source.looks,
         )  # fmt: skip
         finish_model(place, assistant.model, assistant.tokenizer, f"{out.name}: chat model after PPO", place.metrics)
     return open_artifact(out, "model")
@@ -144,9 +143,9 @@ def _oracle(config: WorldConfig | None) -> Any:
 def headline(artifact: Artifact) -> str:
     """What came out, in one line."""
     metrics = artifact.metrics
-    if not metrics["iterations"]:
-        return f"no iteration: {metrics['stopped']}"
     first, last = ("-" if value is None else f"{value:.2f}" for value in (metrics["reward_first"], metrics["reward_last"]))
-    moved = f"reward {first} to {last}"
     stopped = f"; stopped: {metrics['stopped']}" if metrics["stopped"] else ""
-    return f"{metrics['iterations']} iterations, {moved}, KL {metrics['kl']['value']:.2f} nats (budget {metrics['kl_budget']:g}){stopped}"
+    return (
+        f"{metrics['iterations']} iterations, the policy after {metrics['published_iteration']} published: held-out reward {first} to {last}, "
+        f"KL {metrics['kl']['value']:.2f} nats (budget {metrics['kl_budget']:g}){stopped}"
+    )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..core.artifacts import Artifact, building, open_artifact
 from ..core.config import Config
@@ -30,6 +30,13 @@ class PretrainSettings(Config):
     """Optimizer steps."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=3e-3, warmup_steps=50)
     """AdamW and schedule; rate and warm-up are for a model of a million parameters, where the paper's 7B takes 3e-4 and 2000."""
+
+    @field_validator("model")
+    @classmethod
+    def _known(cls, model: str | ModelConfig) -> str | ModelConfig:
+        if isinstance(model, str):
+            preset(model)
+        return model
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "PretrainSettings":

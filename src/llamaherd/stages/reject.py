@@ -108,22 +108,24 @@ def _metrics(rows: Sequence[dict[str, Any]], pool: "Sequence[PoolRow]") -> dict[
 def _best_of_curve(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> dict[str, Any]:
     """For N = 1, 2, 4 ... and K: the oracle's helpfulness of the pick, the highest and the median combined logit of the first N.
 
-    Where none of the first N may be picked, the first one counts, so that every N is judged on the same prompts.
+    Where none of the first N may be picked, the first one counts, and an unusable answer has the lowest logit of all, so that
+    every N is judged on the same prompts.
     """
     from ..rlhf.rejection import best_of, candidates_of
 
     if not rows:
         return {}
     oracle = Oracle(World(config.world))
+    lowest = min((item.logit for row in rows for item in candidates_of(row) if item.logit is not None), default=0.0)
     curve: dict[str, dict[str, Any]] = {"best_of": {}, "max_reward": {}, "median_reward": {}}
     for n in sorted({*(2**power for power in range(config.k.bit_length())), config.k}):
         firsts = [candidates_of(row)[:n] for row in rows]
         picks = [best_of(candidates) or candidates[0] for candidates in firsts]
         scores = [oracle.judge(prompt.dialogue, pick.text).helpfulness for prompt, pick in zip(prompts, picks, strict=True)]
-        logits = [[item.logit for item in candidates if item.logit is not None] for candidates in firsts]
+        logits = [[lowest if item.logit is None else item.logit for item in candidates] for candidates in firsts]
         curve["best_of"][str(n)] = mean(scores)
-        curve["max_reward"][str(n)] = mean([max(values) for values in logits if values])
-        curve["median_reward"][str(n)] = mean([statistics.median(values) for values in logits if values])
+        curve["max_reward"][str(n)] = mean([max(values) for values in logits])
+        curve["median_reward"][str(n)] = mean([statistics.median(values) for values in logits])
     return curve
 
 

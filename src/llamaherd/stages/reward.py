@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from ..core.seeds import python_rng, seed_for
 from ..data.inputs import parents_of
 from ..train.config import OptimizerConfig
 from .common import Paths, SomePaths, data_file, finish_model
+
+if TYPE_CHECKING:
+    from ..data.records import Preference
 
 
 class RewardSettings(Config):
@@ -56,7 +59,6 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     """
     from ..checkpoints.huggingface import HuggingFaceFiles, load_model
     from ..core.device import best_device
-    from ..data.records import read_preferences
     from ..model.transformer import scorer_from
     from ..reward.accuracy import accuracy_report
     from ..reward.model import RewardModel
@@ -67,17 +69,7 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     folder = resolve(config.model)
     files = [data_file(path, "preferences.jsonl") for path in config.data]
     test_files = [data_file(path, "test.jsonl") for path in config.test]
-    rows = [preference for file in files for preference in read_preferences(file)]
-    tests = [preference for file in test_files for preference in read_preferences(file)]
-    if not any(row.domain == config.domain for row in rows):
-        domains = sorted({row.domain for row in rows})
-        raise UserError(f"no comparison of domain {config.domain} in {', '.join(map(str, files))} (found {', '.join(domains) or 'none'})")
-    if not test_files:
-        rows, tests = _held_out(rows, config.test_share, seed)
-    if not any(row.domain == config.domain for row in rows):
-        raise UserError(
-            f"all comparisons of domain {config.domain} are held out for testing; give --test FILE, or comparisons of more prompts"
-        )
+    rows, tests, contradicting = _comparisons(config, files, test_files, seed)
     language_model, tokenizer = load_model(folder, best_device())
     scorer = scorer_from(language_model)
     model = RewardModel(scorer, tokenizer)
@@ -104,11 +96,32 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
         )  # fmt: skip
         place.metrics.update(
             domain=config.domain, pairs=len(pairs), test_pairs=len(tested), steps=done.steps, loss=done.loss,
-            dropped_too_long=len(rows) + len(tests) - len(kept) - len(tested),
+            dropped_unsafe_chosen_over_safe=contradicting, dropped_too_long=len(rows) + len(tests) - len(kept) - len(tested),
             accuracy=accuracy_report(model, tested, config.domain), annotator_agreement=_annotator_agreement(files, config.domain),
         )  # fmt: skip
         finish_model(place, scorer, tokenizer, f"{out.name}: {config.domain} reward model", place.metrics)
     return open_artifact(out, "reward-model")
+
+
+def _comparisons(
+    config: RewardConfig, files: Sequence[Path], test_files: Sequence[Path], seed: int
+) -> "tuple[list[Preference], list[Preference], int]":
+    """What is trained on, what is tested on, and how many were left out since the unsafe answer was chosen over the safe one."""
+    from ..data.records import read_preferences
+
+    read, read_tests = ([row for file in some for row in read_preferences(file)] for some in (files, test_files))
+    rows, tests = ([row for row in some if not row.contradicts] for some in (read, read_tests))
+    contradicting = len(read) + len(read_tests) - len(rows) - len(tests)
+    if not any(row.domain == config.domain for row in rows):
+        domains = sorted({row.domain for row in rows})
+        raise UserError(f"no comparison of domain {config.domain} in {', '.join(map(str, files))} (found {', '.join(domains) or 'none'})")
+    if not test_files:
+        rows, tests = _held_out(rows, config.test_share, seed)
+    if not any(row.domain == config.domain for row in rows):
+        raise UserError(
+            f"all comparisons of domain {config.domain} are held out for testing; give --test FILE, or comparisons of more prompts"
+        )
+    return rows, tests, contradicting
 
 
 def _held_out(rows: Sequence[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
@@ -137,6 +150,6 @@ def headline(artifact: Artifact) -> str:
         return "-" if figure["value"] is None else f"{figure['value']:.0%}"
 
     grades = " ".join(percent(own[grade]) for grade in ("significantly", "better", "slightly", "negligibly"))
-    dropped = artifact.metrics["dropped_too_long"]
-    left_out = f", {dropped:,} too long" if dropped else ""
+    dropped = {name: artifact.metrics[f"dropped_{name.replace(' ', '_')}"] for name in ("too long", "unsafe chosen over safe")}
+    left_out = "".join(f", {count:,} {name}" for name, count in dropped.items() if count)
     return f"{artifact.metrics['pairs']:,} pairs{left_out}, accuracy {percent(own['all'])} (by grade {grades}; other domain {percent(other['all'])})"

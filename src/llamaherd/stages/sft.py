@@ -24,6 +24,8 @@ class SftSettings(Config):
 
     epochs: float = Field(2.0, gt=0)
     """Passes over the dialogues."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps, however many dialogues there are; null: as many as `epochs` take."""
     row_tokens: int | None = Field(None, ge=2)
     """Dialogues are packed into rows of this size; null: the model's context. A longer dialogue is left out and counted."""
     batch_rows: int = Field(64, ge=1)
@@ -63,7 +65,7 @@ def run(config: SftConfig, out: Path, seed: int) -> Artifact:
     rows, too_long = pack([len(item.ids) for item in rendered], row_tokens)
     if not rows:
         raise UserError(f"all {len(rendered)} dialogues are longer than row_tokens ({row_tokens}); raise it or shorten them")
-    total_steps = steps_in(config.epochs, len(rows), config.batch_rows)
+    total_steps = config.steps or steps_in(config.epochs, len(rows), config.batch_rows)
 
     def batches(standing: Any) -> Iterator[tuple[list[Sequence[list[int]]], Any]]:
         for indices, position in epochs(len(rows), config.batch_rows, seed_for(seed, "sft"), standing):

@@ -57,7 +57,7 @@ def next_token_loss(model: Transformer, batch: TokenBatch) -> LossSum:
     hidden = model.hidden(batch.tokens, batch.layout)[0][batch.trained]
     targets = batch.targets[batch.trained]
     total = language_loss(model.output(hidden), targets, torch.ones_like(targets))
-    flops = model.config.training_flops(batch.size, batch.mean_document)
+    flops = model.config.training_flops(batch.size, batch.mean_document, len(targets))
     shares = {"trained_share": (float(len(targets)), float(batch.size))}
     return LossSum(total, len(targets), batch.size, flops, shares)
 

@@ -9,11 +9,11 @@ from ..core.seeds import torch_rng
 
 
 @lru_cache(maxsize=4)
-def peak_flops(device: torch.device) -> float:
-    """Operations per second of a large matrix product in the precision that training uses there (best of a few tries)."""
+def peak_flops(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Operations per second of a large matrix product of that precision (best of a few tries)."""
     on_gpu = device.type == "cuda"
     size = 8192 if on_gpu else 768
-    matrix = torch.randn(size, size, generator=torch_rng(0, "peak_flops")).to(device, torch.bfloat16 if on_gpu else torch.float32)
+    matrix = torch.randn(size, size, generator=torch_rng(0, "peak_flops")).to(device, dtype)
     best = float("inf")
     for _ in range(5):
         if on_gpu:

@@ -83,7 +83,7 @@ def train(
         started = time.perf_counter()
         values = _step(model, loss, micro_batches, optimizer, config, learning_rate(config, done, total_steps), done + 1)
         done += 1
-        _add_speed(values, time.perf_counter() - started, next(model.parameters()).device)
+        _add_speed(values, time.perf_counter() - started, next(model.parameters()))
         log.write(done, values)
         progress.update(done, f"loss {values['loss']:.3f}")
         if position is not None and done < total_steps and time.perf_counter() - saved_at >= config.checkpoint_every_s:
@@ -139,10 +139,10 @@ def _step(
     return values | {name: value / max(weight, 1e-9) for name, (value, weight) in sums.items()}
 
 
-def _add_speed(values: dict[str, float], seconds: float, device: torch.device) -> None:
+def _add_speed(values: dict[str, float], seconds: float, weight: torch.Tensor) -> None:
     values["seconds"] = seconds
     values["tokens_per_s"] = values["tokens"] / seconds
-    values["flop_utilisation"] = values.pop("flops") / seconds / peak_flops(device)
+    values["flop_utilisation"] = values.pop("flops") / seconds / peak_flops(weight.device, weight.dtype)
 
 
 def _late_loss(metrics: Path) -> float:
