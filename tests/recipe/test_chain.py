@@ -7,6 +7,7 @@ import pytest
 from llamaherd.recipe.chain import Step, chain
 from llamaherd.recipe.config import RecipeConfig, load_recipe
 from llamaherd.recipe.forecast import work
+from llamaherd.recipe.schedule import needs
 
 RUN = Path("runs/x")
 
@@ -16,19 +17,7 @@ def made(*overrides: str) -> dict[str, Step]:
 
 
 def inputs(step: Step) -> set[str]:
-    """Names of the artifacts in the run that a step's settings point to."""
-
-    def paths(value):
-        if isinstance(value, Path):
-            yield value
-        elif isinstance(value, dict):
-            for item in value.values():
-                yield from paths(item)
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                yield from paths(item)
-
-    return {path.relative_to(RUN).parts[0] for path in paths(step.config.model_dump())}
+    return set(needs(step, RUN))
 
 
 @pytest.mark.parametrize("versions", [1, 2, 5, 12])
@@ -70,11 +59,14 @@ def test_the_last_version_is_ppo_after_rejection_sampling():
 
 def test_all_versions_are_evaluated_alike_and_in_the_world_they_learned():
     steps = made("--world.world.seed=7")
-    evaluations = [step.config.model_dump() for name, step in steps.items() if step.stage == "evaluate"]
-    assert len(evaluations) == 7
-    assert len({str({**values, "model": None}) for values in evaluations}) == 1
-    assert evaluations[0]["world"]["seed"] == 7
-    assert inputs(steps["v0-evaluation"]) == {"v0", "v5-helpfulness", "v5-safety"}, "one pair of judges, the last one"
+    for kind in ("evaluation", "rewards"):
+        names = [f"{version}-{kind}" for version in ("v0", "v1", "v2", "v3", "v4", "v5-rejection", "v5")]
+        settings = [steps[name].config.model_dump() for name in names]
+        assert len({str({**values, "model": None, "answers": None}) for values in settings}) == 1
+        assert settings[0]["world"]["seed"] == 7
+    assert inputs(steps["v0-evaluation"]) == {"v0"}, "nothing has to wait for it, and it waits for nothing else"
+    assert inputs(steps["v0-rewards"]) == {"v0", "v0-evaluation", "v5-helpfulness", "v5-safety"}, "one pair of judges, the last one"
+    assert sum(step.stage == "evaluate" for step in steps.values()) == 14
 
 
 def test_every_step_has_a_cost():

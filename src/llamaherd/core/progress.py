@@ -2,6 +2,10 @@
 
 import sys
 import time
+from collections.abc import Callable
+
+listener: Callable[[str], None] | None = None
+"""Takes the moving line instead of the terminal; an empty text says that it is over."""
 
 
 def clock(seconds: float) -> str:
@@ -17,7 +21,7 @@ class Progress:
     def __init__(self, label: str, total: int, done: int = 0):
         self.label, self.total, self.first = label, total, done
         self.started = self.shown = time.perf_counter()
-        self.live = sys.stderr.isatty()
+        self.live = listener is not None or sys.stderr.isatty()
 
     def update(self, done: int, note: str = "") -> None:
         now = time.perf_counter()
@@ -26,10 +30,14 @@ class Progress:
         self.shown = now
         pace = (now - self.started) / max(1, done - self.first)
         left = clock(pace * (self.total - done))
-        sys.stderr.write(f"\r\x1b[2K  {self.label} {done}/{self.total}  {left} left  {note}")
-        sys.stderr.flush()
+        (listener or show)(f"{self.label} {done}/{self.total}  {left} left  {note}")
 
     def close(self) -> None:
         if self.live:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            (listener or show)("")
+
+
+def show(text: str) -> None:
+    """Puts the text where the moving line was."""
+    sys.stderr.write(f"\r\x1b[2K  {text}" if text else "\r\x1b[2K")
+    sys.stderr.flush()

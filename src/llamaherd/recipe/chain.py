@@ -2,7 +2,8 @@
 
 world -> corpus -> tokenizer -> shards -> base -> v0-early, v0
 then for n = 1..N: vn-preferences -> vn-helpfulness, vn-safety -> vn-samples -> vn (the last one: vn-rejection -> PPO -> vn)
-after version `ghost_after`, unless it is the last: ghost, distilled; at the end every version is evaluated by the last reward models
+after version `ghost_after`, unless it is the last: ghost, distilled; every version has an evaluation by the oracle, and at the
+end a judgement by the last reward models
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ..core.config import Config, build, dump
 from ..stages.collect import CollectConfig
 from ..stages.corpus import CorpusConfig
 from ..stages.distill import DistillConfig
-from ..stages.evaluate import EvaluateConfig
+from ..stages.evaluate import TASKS, EvaluateConfig
 from ..stages.ghost import GhostConfig
 from ..stages.ppo import PpoStageConfig
 from ..stages.pretrain import PretrainConfig
@@ -70,6 +71,7 @@ class _Chain:
         self.add("base", "pretrain", PretrainConfig, recipe.pretrain, shards=self.path("shards"))
         self.add("v0-early", "sft", SftConfig, recipe.early, model=self.path("base"), data=[demonstrations])
         self.add("v0", "sft", SftConfig, recipe.sft, model=self.path("base"), data=[demonstrations])
+        self.evaluation("v0")
 
     def version(self, n: int) -> None:
         """Fresh preferences, refreshed reward models, rejection sampling, tuning; for the last version PPO."""
@@ -97,6 +99,8 @@ class _Chain:
                 name, "ppo", PpoStageConfig, recipe.ppo, model=self.path(f"{name}-rejection"), **rewards, oracle=self.world,
                 prompts=[self.path("world", "ppo.jsonl")], held_out=[self.path("world", "held-out.jsonl")],
             )  # fmt: skip
+            self.evaluation(f"{name}-rejection")
+        self.evaluation(name)
 
     def tune(self, n: int, name: str) -> None:
         recipe = self.recipe
@@ -118,12 +122,21 @@ class _Chain:
             test=[self.path("world", "distil-test.jsonl")], world=self.world,
         )  # fmt: skip
 
-    def evaluations(self) -> None:
+    def evaluation(self, name: str) -> None:
+        """All that the oracle judges; nothing else of the run waits for it."""
+        tasks = [task for task in TASKS if task != "rewards"]
+        self.add(
+            f"{name}-evaluation", "evaluate", EvaluateConfig, self.recipe.evaluate, model=self.path(name), tasks=tasks, world=self.world
+        )
+
+    def judgements(self) -> None:
+        """The last reward models judge the answers of all versions."""
         last = self.recipe.world.versions
-        names = [f"v{n}" for n in range(last)] + [f"v{last}-rejection", f"v{last}"]
-        inputs = {**self.rewards(last), "world": self.world}
-        for name in names:
-            self.add(f"{name}-evaluation", "evaluate", EvaluateConfig, self.recipe.evaluate, model=self.path(name), **inputs)
+        for name in [*(f"v{n}" for n in range(last)), f"v{last}-rejection", f"v{last}"]:
+            self.add(
+                f"{name}-rewards", "evaluate", EvaluateConfig, self.recipe.evaluate, model=self.path(name), tasks=["rewards"],
+                answers=self.path(f"{name}-evaluation"), world=self.world, **self.rewards(last),
+            )  # fmt: skip
 
 
 def chain(recipe: RecipeConfig, run: Path) -> list[Step]:
@@ -134,5 +147,5 @@ def chain(recipe: RecipeConfig, run: Path) -> list[Step]:
         made.version(n)
         if n == recipe.ghost_after and n < recipe.world.versions:
             made.ghost_and_distillation(n)
-    made.evaluations()
+    made.judgements()
     return made.steps

@@ -31,6 +31,8 @@ class RecipeConfig(Config):
     """The one seed; every stage draws from streams named after it."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null: two at most. Results depend on it to the last bit."""
+    workers: int = Field(1, ge=1)
+    """Steps that run side by side, each in a process with `threads` threads. Results do not depend on it."""
     tune_from: Literal["base", "v0"] = "base"
     """Where each version's tuning starts: the base, as in the paper, or V0, which a small recipe can afford."""
     ghost_after: int = Field(3, ge=1)

@@ -29,8 +29,9 @@ def work(step: Step, recipe: RecipeConfig) -> float:
         "ppo": 30.0 * recipe.ppo.ppo.iterations * recipe.ppo.ppo.batch,
         "ghost": 5.0 * world.ghost_dialogues * sum(world.ghost_turns),
         "distill": 50.0 * world.distilled_prompts,
-        "evaluate": 20.0
-        * (2 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience),
+        "evaluate": 2.0 * (tests.helpfulness_prompts + tests.safety_prompts)
+        if step.name.endswith("-rewards")
+        else 20.0 * (2 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience),
     }
     return _LEAST_S + weight_s * turns[step.stage] * _TURN_TOKENS
 

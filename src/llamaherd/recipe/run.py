@@ -1,23 +1,24 @@
 """Runs a recipe: each step that is not finished yet, one line for each, and the report at the end."""
 
-import importlib
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.artifacts import MANIFEST, Artifact, find_artifact, locked, versions
+from ..core.artifacts import MANIFEST, Artifact, find_artifact, locked, open_artifact, versions
 from ..core.config import ConfigError, dump
 from ..core.errors import UserError
 from ..core.files import read_json, read_rows, write_json
-from ..core.progress import clock
-from ..core.seeds import seed_for
+from ..core.progress import clock, show
 from .chain import Step, chain
 from .checks import problems
 from .config import RecipeConfig
 from .forecast import work
+from .schedule import Schedule
+from .workers import Workers
 
 Say = Callable[[str], None]
 RECIPE = "recipe.json"
@@ -58,7 +59,7 @@ def _begun(recipe: RecipeConfig, out: Path) -> bool:
     if not out.is_dir():
         raise UserError(f"{out}: is a file; --out takes a folder, new or of an earlier run")
     if (out / RECIPE).is_file():
-        differing = list(_differences(read_json(out / RECIPE), dump(recipe)))
+        differing = list(_differences(_of_the_results(read_json(out / RECIPE)), _of_the_results(dump(recipe))))
         if differing:
             lines = "".join(f"\n  {line}" for line in differing)
             raise UserError(f"{out} was begun with other settings; give the same ones, choose another --out, or remove it:{lines}")
@@ -67,6 +68,11 @@ def _begun(recipe: RecipeConfig, out: Path) -> bool:
     if any(entry.name != "lock" and not entry.name.startswith(f".{RECIPE}.") for entry in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no run of a recipe; choose another --out")
     return False
+
+
+def _of_the_results(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The settings that results depend on: how many steps run side by side is none of them."""
+    return {name: value for name, value in recipe.items() if name != "workers"}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
@@ -83,50 +89,61 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
     from ..report.text import version_table
 
     set_threads(recipe.threads)
-    forecast = Forecast([work(step, recipe) for step in steps])
-    samples = Samples(out)
-    width = max(len(step.name) for step in steps)
+    schedule = Schedule(steps, out, {step.name: work(step, recipe) for step in steps})
+    pace, samples = Pace(), Samples(out)
     before, began = read_json(out / SECONDS) if (out / SECONDS).is_file() else 0.0, time.perf_counter()
-    for index, step in enumerate(steps):
-        finished = find_artifact(out / step.name)
-        if finished is not None:
-            forecast.done(index, float(finished.manifest["seconds"]))
-            # A kill between publishing and cleaning up leaves this behind.
-            shutil.rmtree(out / f"{step.name}.partial", ignore_errors=True)
-            continue
-        module = importlib.import_module(f"..stages.{step.stage}", __package__)
-        started = time.perf_counter()
-        # All versions are asked with the same draws, so that the models are what differs.
-        seed = seed_for(recipe.seed, "evaluate" if step.stage == "evaluate" else step.name)
-        artifact: Artifact = module.run(step.config, out / step.name, seed)
-        seconds = time.perf_counter() - started
-        forecast.done(index, seconds)
-        left = clock(forecast.left_s(index))
-        came_out = f"{module.headline(artifact)} ({clock(seconds)})"
-        say(f"[{index + 1:2d}/{len(steps)}] {left:>5} left  {step.name:{width}}  {came_out}  |  {samples.next(artifact)}")
-        write_json(out / SECONDS, before + time.perf_counter() - began)
+    done = [step.name for step in steps if find_artifact(out / step.name)]
+    for name in done:
+        pace.done(schedule.expected_s[name], float(open_artifact(out / name).manifest["seconds"]))
+        # A kill between publishing and cleaning up leaves this behind.
+        shutil.rmtree(out / f"{name}.partial", ignore_errors=True)
+    width = max(len(step.name) for step in steps)
+    with Workers(out, recipe.workers) as workers:
+        moving: dict[str, str] = {}
+        while len(done) < len(steps):
+            while len(workers.running) < recipe.workers and (ready := schedule.next(done, workers.running)):
+                workers.start(ready)
+            name, message = workers.wait()
+            if "progress" in message:
+                _show_moving(moving, name, message["progress"])
+                continue
+            _show_moving(moving, name, "")
+            done.append(name)
+            pace.done(schedule.expected_s[name], message["seconds"])
+            left = clock(schedule.left_s(done, recipe.workers) * pace.factor)
+            came_out = f"{message['headline']} ({clock(message['seconds'])})"
+            sample = samples.next(open_artifact(out / name))
+            say(f"[{len(done):2d}/{len(steps)}] {left:>5} left  {name:{width}}  {came_out}  |  {sample}")
+            write_json(out / SECONDS, before + time.perf_counter() - began)
     report = build_report(out)
     say("")
     say(version_table(report.summary))
     say(f"report: {out / 'report.html'}")
 
 
-class Forecast:
-    """Time left, from what each step is expected to take and how much slower or faster this machine has been so far."""
+def _show_moving(moving: dict[str, str], name: str, text: str) -> None:
+    """The moving lines of all steps at work, as one."""
+    moving[name] = text
+    if sys.stderr.isatty():
+        show("   ".join(text for text in moving.values() if text))
+
+
+class Pace:
+    """How much longer steps take on this machine than expected, so far."""
 
     TRUST_S = 5.0
-    """Seconds of finished work after which the pace so far counts as much as the expectation."""
+    """Seconds of finished work after which what was measured counts as much as the expectation."""
 
-    def __init__(self, expected_s: list[float]):
-        self.expected_s = expected_s
+    def __init__(self) -> None:
         self.due_s = self.spent_s = self.TRUST_S
 
-    def done(self, index: int, seconds: float) -> None:
-        self.due_s += self.expected_s[index]
+    def done(self, expected_s: float, seconds: float) -> None:
+        self.due_s += expected_s
         self.spent_s += seconds
 
-    def left_s(self, index: int) -> float:
-        return sum(self.expected_s[index + 1 :]) * self.spent_s / self.due_s
+    @property
+    def factor(self) -> float:
+        return self.spent_s / self.due_s
 
 
 class Samples:
@@ -137,7 +154,8 @@ class Samples:
 
     def next(self, artifact: Artifact) -> str:
         """A line for people: answers are sampled anew whenever a model was made."""
-        if artifact.kind == "model":
+        early = artifact.path.name.endswith("-early") and versions(self.run)
+        if artifact.kind == "model" and not early:
             self.lines = self._answers(artifact)
         elif not self.lines and (newest := versions(self.run)):
             found = find_artifact(self.run / newest[-1])

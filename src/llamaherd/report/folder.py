@@ -19,7 +19,19 @@ PAPER_VERSIONS, PAPER_GHOST = 5, 3
 """The paper's last version, and the one after which Ghost Attention came: what a folder without a recipe is taken for."""
 
 _GROUND = ("world", "corpus", "tokenizer", "shards", "base")
-_WITHIN_VERSION = ("early", "preferences", "helpfulness", "safety", "samples", "rejection", "rejection-evaluation", "", "evaluation")
+_WITHIN_VERSION = (
+    "early",
+    "preferences",
+    "helpfulness",
+    "safety",
+    "samples",
+    "rejection",
+    "rejection-evaluation",
+    "rejection-rewards",
+    "",
+    "evaluation",
+    "rewards",
+)
 _AFTER_VERSION = ("distilled", "ghost")
 
 
@@ -132,9 +144,14 @@ class RunFolder:
 
     @cached_property
     def evaluations(self) -> dict[str, Mapping[str, Any]]:
-        """evaluation.json by version name."""
-        files = {name: self.path / f"{name}-evaluation" / "evaluation.json" for name in self.versions}
-        return {name: read_json(file) for name, file in files.items() if file.exists()}
+        """evaluation.json by version name, with what the last reward models say of the same answers."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for name in self.versions:
+            files = [self.path / f"{name}-{kind}" / "evaluation.json" for kind in ("evaluation", "rewards")]
+            parts = [read_json(file) for file in files if file.exists()]
+            if parts:
+                found[name] = {**parts[0], "tasks": {task: figures for part in parts for task, figures in part["tasks"].items()}}
+        return found
 
     def task(self, version: str, *keys: str) -> Any:
         """One entry under `tasks` in a version's evaluation, or None."""

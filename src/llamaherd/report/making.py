@@ -42,7 +42,7 @@ def pipeline_section(run: RunFolder) -> Section:
         rows.append((name, str(artifact.manifest.get("stage", "")), artifact.kind, time, made))
     energy = run.total("energy_wh_estimate")
     intro = [
-        f"Seed {number(run.seed)}. {clock(run.seconds)} of work, of which the stages themselves took {clock(run.total('seconds'))}.",
+        f"Seed {number(run.seed)}. {clock(run.seconds)} of work; the stages' own times add up to {clock(run.total('seconds'))}, where some ran side by side.",
         f"Energy: about {number(energy)} Wh, estimated from time and an assumed draw per core, not metered.",
     ]
     return Section("Pipeline", intro, tables=[Table("Stages in order", ("artifact", "stage", "kind", "time", "what came out"), rows)])

@@ -11,7 +11,7 @@ from ..chat.dialogue import tag_in
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.config import Config
 from ..core.errors import UserError
-from ..core.files import write_json, write_rows
+from ..core.files import read_rows, write_json, write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import parents_of
 from ..generate.config import SamplingConfig
@@ -26,6 +26,7 @@ from ..miniature.prompts import (
     unasked_people_prompts,
 )
 from ..miniature.world import World, WorldConfig
+from .common import data_file
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
@@ -71,6 +72,8 @@ class EvaluateConfig(EvaluateSettings):
     """Helpfulness reward model for the task `rewards`."""
     safety: Path | None = None
     """Safety reward model for the task `rewards`."""
+    answers: Path | None = None
+    """An earlier evaluation of the same model on the same prompts, whose answers the task `rewards` takes; null: it samples."""
     world: WorldConfig = WorldConfig()
     """Whose test prompts and oracle."""
 
@@ -83,7 +86,8 @@ def run(config: EvaluateConfig, out: Path, seed: int) -> Artifact:
         raise UserError("task rewards: no reward model given; add --helpfulness MODEL, --safety MODEL or both")
     folder = resolve(config.model)
     rewards = [resolve(path) for path in (config.helpfulness, config.safety) if path]
-    parents = parents_of([folder / "config.json", *(path / "config.json" for path in rewards)])
+    answers = [data_file(config.answers, "rows.jsonl")] if config.answers else []
+    parents = parents_of([folder / "config.json", *(path / "config.json" for path in rewards), *answers])
     with building(out, kind="evaluation", stage="evaluate", config=config, parents=parents, seed=seed) as place:
         bench = Bench(config, Assistant.load(folder), seed)
         report: dict[str, Any] = {"model": folder.name, "tasks": {}}
@@ -118,6 +122,14 @@ class Bench:
         found = judged_rows(self.assistant, self.oracle, parsed, self.config.sampling, task, mode, self.seed)
         self.rows += found
         return found
+
+    def sampled(self, task: Task) -> Rows:
+        """Judged rows of a task: those of the earlier evaluation, those that are there already, or new ones."""
+        there = self.rows
+        if self.config.answers is not None:
+            there = [row for _, row in read_rows(data_file(self.config.answers, "rows.jsonl"))]
+        found = [row for row in there if row["task"] == task and row["mode"] == "sampled"]
+        return found or self.judged(task, self.prompt_rows(task))
 
     def prompt_rows(self, task: Task) -> Rows:
         return test_prompts(self.world, self.config, task)
@@ -196,8 +208,11 @@ def _rewards(bench: Bench) -> Mapping[str, Any] | None:
         if path is None:
             continue
         prompts = bench.prompt_rows(domain)
-        rows = [row for row in bench.rows if row["task"] == domain and row["mode"] == "sampled"] or bench.judged(domain, prompts)
-        answers = {row["id"]: row["answer"] for row in rows}
+        answers = {row["id"]: row["answer"] for row in bench.sampled(domain)}
+        if missing := {prompt_id(parse_prompt(row)) for row in prompts} - set(answers):
+            raise UserError(
+                f"{bench.config.answers}: lacks answers to {len(missing)} of the {domain} prompts; it was made with other settings"
+            )
         answered = [(prompt.dialogue, answers[prompt_id(prompt)]) for prompt in map(parse_prompt, prompts)]
         model = RewardModel.load(path)
         # Empty answers, those with a tag and those too long have no score; n says how many have one.
@@ -220,6 +235,8 @@ def headline(artifact: Artifact) -> str:
         ("helpfulness", "sampled", "helpfulness"),
         ("safety", "violation_rate", "violations"),
         ("borderline", "false_refusal_rate", "false refusals"),
+        ("rewards", "helpfulness", "helpfulness reward"),
+        ("rewards", "safety", "safety reward"),
     ):
         figure = tasks.get(task, {}).get(key)
         if figure and figure["value"] is not None:
