@@ -1,5 +1,6 @@
 """What a person watches: one line per finished stage, and a moving line while it works (terminals only)."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Progress:
 
 
 def show(text: str) -> None:
-    """Puts the text where the moving line was."""
-    sys.stderr.write(f"\r\x1b[2K  {text}" if text else "\r\x1b[2K")
+    """Puts the text where the moving line was, cut to the terminal's width: a second row could not be taken back."""
+    room = shutil.get_terminal_size().columns - 3
+    sys.stderr.write(f"\r\x1b[2K  {text[:room]}" if text else "\r\x1b[2K")
     sys.stderr.flush()

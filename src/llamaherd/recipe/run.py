@@ -99,15 +99,15 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
         shutil.rmtree(out / f"{name}.partial", ignore_errors=True)
     width = max(len(step.name) for step in steps)
     with Workers(out, recipe.workers) as workers:
-        moving: dict[str, str] = {}
+        moving = MovingLine()
         while len(done) < len(steps):
             while len(workers.running) < recipe.workers and (ready := schedule.next(done, workers.running)):
                 workers.start(ready)
             name, message = workers.wait()
             if "progress" in message:
-                _show_moving(moving, name, message["progress"])
+                moving.update(name, message["progress"])
                 continue
-            _show_moving(moving, name, "")
+            moving.clear(name)
             done.append(name)
             pace.done(schedule.expected_s[name], message["seconds"])
             left = clock(schedule.left_s(done, recipe.workers) * pace.factor)
@@ -121,11 +121,24 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
     say(f"report: {out / 'report.html'}")
 
 
-def _show_moving(moving: dict[str, str], name: str, text: str) -> None:
-    """The moving lines of all steps at work, as one."""
-    moving[name] = text
-    if sys.stderr.isatty():
-        show("   ".join(text for text in moving.values() if text))
+class MovingLine:
+    """The moving lines of all steps at work, as one; nothing where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def update(self, step: str, text: str) -> None:
+        self.texts[step] = text
+        self._show("   ".join(filter(None, self.texts.values())))
+
+    def clear(self, step: str) -> None:
+        """A step is done, and the terminal's line free for other words until the next update."""
+        self.texts.pop(step, None)
+        self._show("")
+
+    def _show(self, text: str) -> None:
+        if sys.stderr.isatty():
+            show(text)
 
 
 class Pace:
