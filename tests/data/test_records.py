@@ -48,6 +48,8 @@ def test_parquet_rows_lack_what_is_null_in_them(tmp_path):
         ({"chosen_safe": 1}, "'chosen_safe'"),
         ({"chosen_safe": 1.0}, "'chosen_safe'"),
         ({"rejected_safe": "no"}, "'rejected_safe'"),
+        ({"chosen_temperature": "hot"}, "'chosen_temperature'"),
+        ({"rejected_temperature": True}, "'rejected_temperature'"),
         ({"messages": [*ASKED, {"role": "assistant", "content": "Hm."}]}, "message 2 (assistant)"),
     ],
 )

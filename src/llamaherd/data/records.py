@@ -120,6 +120,9 @@ def parse_preference(row: Mapping[str, Any], where: str = "") -> Preference:
         raise UserError(f"{where}: chosen and rejected answers are equal; such a pair teaches nothing, remove it")
     keys = ("batch", "chosen_model", "chosen_temperature", "rejected_model", "rejected_temperature")
     optional: dict[str, Any] = {key: row.get(key) for key in keys}
+    for key in ("chosen_temperature", "rejected_temperature"):
+        if optional[key] is not None and (isinstance(optional[key], bool) or not isinstance(optional[key], (int, float))):
+            raise UserError(f"{where}: {key!r} is {str(optional[key])[:40]!r}; expected a number, null, or no such field")
     return Preference(
         prompt, row["chosen"], row["rejected"],
         grade=_one_of(row, "grade", (*GRADES, None), where),
