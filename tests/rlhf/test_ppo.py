@@ -211,6 +211,7 @@ def test_held_out_prompts_stop(toy: Assistant, no_files: Any, prompts: list[Prom
     assert done.steps == 8
     assert (kept, ppo.best["iteration"]) == ([0], 0)
     assert [look["iteration"] for look in ppo.looks] == [0, 2, 4]
+    assert ppo.rewards.calls == 3 + 4, "three looks and four iterations: nothing is sampled after the look that stops"
 
 
 def test_unfinished_held_out_answers_count(

@@ -92,12 +92,12 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
     schedule = Schedule(steps, out, {step.name: work(step, recipe) for step in steps})
     pace, samples = Pace(), Samples(out)
     before, began = read_json(out / SECONDS) if (out / SECONDS).is_file() else 0.0, time.perf_counter()
-    done = [step.name for step in steps if find_artifact(out / step.name)]
-    for name in done:
-        pace.done(schedule.expected_s[name], float(open_artifact(out / name).manifest["seconds"]))
+    finished = {step.name: artifact for step in steps if (artifact := find_artifact(out / step.name))}
+    for name, artifact in finished.items():
+        pace.done(schedule.expected_s[name], float(artifact.manifest["seconds"]))
         # A kill between publishing and cleaning up leaves this behind.
         shutil.rmtree(out / f"{name}.partial", ignore_errors=True)
-    width = max(len(step.name) for step in steps)
+    done, width = list(finished), max(len(step.name) for step in steps)
     with Workers(out, recipe.workers) as workers:
         moving = MovingLine()
         while len(done) < len(steps):

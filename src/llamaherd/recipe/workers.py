@@ -74,8 +74,8 @@ class Workers:
         if "os_error" in message:
             raise OSError(*message["os_error"])
         if "gone" in message:
-            told = "see its message above" if message["gone"] > 0 else "is memory short?"
+            told = "see its message above." if message["gone"] > 0 else "is memory short?"
             raise UserError(
-                f"the process that worked on {step} ended with code {message['gone']}; {told} The same command goes on from here"
+                f"the process that worked on {step or 'the run'} ended with code {message['gone']}; {told} The same command goes on from here"
             )
         return step, message

@@ -103,6 +103,8 @@ class Ppo:
         for iteration in range(standing["iteration"], self.config.iterations):
             if iteration % self.config.check_every == 0:
                 self.look(iteration)
+                if self.stopped:
+                    return
             indices, position = next(order)
             done = self._experience([self.prompts[index] for index in indices], iteration)
             self._demand_budget(done.figures["ppo/kl_k3"], iteration)
