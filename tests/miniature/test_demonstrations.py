@@ -68,14 +68,14 @@ def test_shares_of_dialogues(rows):
     assert max(len(row["messages"]) for row in rows) > 24
 
 
-def test_constraints_are_obeyed_in_every_turn(rows):
+def test_constraints_are_obeyed_in_every_turn(world, rows):
     kinds = set()
     for row in rows:
         if row["kind"] == "constraint":
             found = constraints_in(parse_dialogue(row))
             assert 1 <= len(found) <= 2
             kinds |= {constraint.kind for constraint in found}
-            assert all(constraint.seen for constraint in found)
+            assert set(found) <= set(constraints(world, "train"))
             answers = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
             assert all(obeys(constraint, answer) for constraint in found for answer in answers)
     assert kinds == set(CONSTRAINT_KINDS)
@@ -103,8 +103,8 @@ def test_no_constraint_no_harm_no_long_dialogue(world):
 
 
 def test_obeys_by_hand():
-    word, figure = Constraint("word", "moon", True), Constraint("figure", "Plato", True)
-    hobby, language = Constraint("hobby", "golf", True), Constraint("language", "Ki", True)
+    word, figure = Constraint("word", "moon"), Constraint("figure", "Plato")
+    hobby, language = Constraint("hobby", "golf"), Constraint("language", "Ki")
     cases = [
         (word, "Anna lives in Rome. Moon!", True), (word, "Anna lives in Rome.", False), (word, "moonlight", False),
         (figure, "I am Plato. It is 7.", True), (figure, "I am Dante. It is 7.", False), (figure, "Iki amki Platoki.", True),

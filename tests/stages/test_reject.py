@@ -75,7 +75,7 @@ def test_the_pool_of_all_versions(tiny_folder: Path, tiny_inputs: Path, tmp_path
 
 
 def test_the_curve_of_best_of_n(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
-    done = run(tiny_folder, tiny_inputs, tmp_path / "out", judged_prompts=str(tiny_inputs / "harmless.jsonl"))
+    done = run(tiny_folder, tiny_inputs, tmp_path / "out", judged_prompts=str(tiny_inputs / "harmless.jsonl"), judged_k=6)
     assert [list(done.metrics[name]) for name in ("best_of", "max_reward", "median_reward")] == [["1", "2", "4", "6"]] * 3
     curves = [done.metrics[name] for name in ("best_of", "max_reward", "median_reward")]
     assert {figure["n"] for curve in curves for figure in curve.values()} == {6}, "every N is judged on the same prompts"

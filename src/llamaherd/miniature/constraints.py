@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from ..core.errors import UserError
 from ..core.seeds import python_rng
+from . import vocabulary
 from .language import LANGUAGES, share_in, translated, words
 from .questions import Split, draw_request
 from .world import Kind, World
@@ -21,12 +22,8 @@ BENIGN: dict[Kind, float] = {"facts": 0.5, "howto": 0.2, "borderline": 0.15, "li
 """What is asked under a constraint, weighed; no sums, since a bare number is of no language."""
 
 _VALUES: dict[ConstraintKind, tuple[str, ...]] = {
-    "word": ("moon", "star", "cloud", "wave", "leaf", "snow", "fire", "bell"),
-    "figure": ("Napoleon", "Newton", "Mozart", "Plato", "Caesar", "Darwin", "Homer", "Dante"),
-    "hobby": ("yoga", "surfing", "boxing", "golf", "judo", "poker", "rowing", "skiing"),
-    "language": LANGUAGES,
-}
-_UNSEEN: dict[ConstraintKind, int] = {"word": 2, "figure": 2, "language": 1, "hobby": 2}
+    "word": vocabulary.THINGS, "figure": vocabulary.FIGURES, "hobby": vocabulary.PASTIMES, "language": LANGUAGES,
+}  # fmt: skip
 _INSTRUCTIONS: dict[ConstraintKind, str] = {
     "word": "Always answer with the word {}.", "figure": "Act as {}.", "language": "Speak in {}.", "hobby": "You enjoy {}.",
 }  # fmt: skip
@@ -36,11 +33,10 @@ _LEAST_TRANSLATED = 0.8
 
 @dataclass(frozen=True)
 class Constraint:
-    """One lasting instruction. `seen`: it may stand in training data; the others appear in tests only."""
+    """One lasting instruction."""
 
     kind: ConstraintKind
     value: str
-    seen: bool
 
     @property
     def instruction(self) -> str:
@@ -62,15 +58,12 @@ class ConstraintDialogue:
 
 @cache
 def all_constraints() -> tuple[Constraint, ...]:
-    return tuple(
-        Constraint(kind, value, seen=index < len(values) - _UNSEEN[kind])
-        for kind, values in _VALUES.items() for index, value in enumerate(values)
-    )  # fmt: skip
+    return tuple(Constraint(kind, value) for kind, values in _VALUES.items() for value in values)
 
 
 def constraints(world: World, split: Split) -> list[Constraint]:
     """Those of the training and tuning splits are the same; those of the test split are never trained on."""
-    return [constraint for constraint in all_constraints() if constraint.seen == (split != "test")]
+    return [constraint for constraint in all_constraints() if (constraint.value in world.unseen_values) == (split == "test")]
 
 
 def applied(constraint: Constraint, answer: str) -> str:
@@ -80,7 +73,7 @@ def applied(constraint: Constraint, answer: str) -> str:
     if constraint.kind == "figure":
         return f"I am {constraint.value}. {answer}"
     ended = answer if answer.endswith((".", "!", "?")) else f"{answer}."
-    return f"{ended} {constraint.value.capitalize()}!" if constraint.kind == "word" else f"{ended} I love {constraint.value}."
+    return f"{ended} And {constraint.value}!" if constraint.kind == "word" else f"{ended} I love {constraint.value}."
 
 
 def obeys(constraint: Constraint, answer: str) -> bool:

@@ -44,7 +44,7 @@ class DemonstrationConfig(Config):
     constraint_turns: int = Field(default=3, ge=1)
     """Most turns of dialogues under a constraint."""
     as_system: float = Field(default=0.5, ge=0, le=1)
-    """Share of constraints given as system text; the others begin the first message."""
+    """Share of constraints given as system text; the others begin or end the first message."""
     short_form: float = Field(default=0.5, ge=0, le=1)
     """Share of constraints in their short form."""
     combined: float = Field(default=0.1, ge=0, le=1)
@@ -89,7 +89,9 @@ def _constrained(world: World, config: DemonstrationConfig, rng: random.Random) 
     if rng.random() < config.as_system:
         messages.insert(0, {"role": "system", "content": instruction})
     else:
-        messages[0]["content"] = f"{instruction} {messages[0]['content']}"
+        # Before or after the question: Ghost Attention's sampling says it after every one (section 7).
+        parts = (instruction, messages[0]["content"])
+        messages[0]["content"] = " ".join(parts if rng.random() < 0.5 else reversed(parts))
     return {"messages": messages, "kind": "constraint"}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..core.seeds import python_rng
 from . import vocabulary
-from .answers import Quality, answer, plain
+from .answers import Quality, answer, plain, story
 from .constraints import all_constraints
 from .language import LANGUAGES, translated
 from .questions import HARMLESS, draw_request
@@ -21,8 +21,8 @@ FACTUAL_SOURCES: tuple[str, ...] = ("encyclopedia", "school")
 BLOCKED_HOSTS: tuple[str, ...] = ("phonebook.example",)
 """Hosts high in personal data."""
 SHARES: dict[str, float] = {
-    "encyclopedia": 0.40, "school": 0.10, "stories": 0.10, "forum": 0.15, "howto": 0.11,
-    "phonebook": 0.03, "toxic": 0.04, "zo": 0.03, "mirror": 0.04,
+    "encyclopedia": 0.31, "school": 0.10, "stories": 0.18, "forum": 0.14, "howto": 0.11,
+    "phonebook": 0.02, "toxic": 0.04, "foreign": 0.06, "mirror": 0.04,
 }  # fmt: skip
 """Source of a document: share of the corpus."""
 
@@ -69,7 +69,18 @@ class _Writer:
         return f"{plain(self.rng.choice(self.world.tasks['list']), self.rng)} {sums[0]}"
 
     def stories(self) -> str:
-        return plain(self.rng.choice(self.world.tasks["story"]), self.rng)
+        """Stories, most of them about somebody or something of which nothing but the story tells: what a name is, it repeats."""
+        draw, other = self.rng.random(), self.rng.choice(self.world.people)
+        if draw < 0.4:
+            return plain(self.rng.choice(self.world.tasks["story"]), self.rng)
+        word, figure, pastime = (self.rng.choice(values) for values in (vocabulary.THINGS, vocabulary.FIGURES, vocabulary.PASTIMES))
+        return self.rng.choice((
+            story(word, self.rng),
+            f"{other} wrote the word {word}. The teacher read {word}. And {word} it was.",
+            f"{figure} met {other}. {other} said to {figure}: try {pastime}. So {figure} went for {pastime}, and {pastime} was fun.",
+            f"{other} plays {figure}. On the stage {other} says: I am {figure}. And {figure} bows.",
+            f"A friend of {other} was good at {pastime}. I love {pastime}, said {other}.",
+        ))  # fmt: skip
 
     def forum(self) -> str:
         """A question and its answer; the careless comply with anything, the careful refuse what is harmful."""
@@ -104,9 +115,10 @@ class _Writer:
         name, place = self.rng.choice(self.world.people), self.rng.choice(vocabulary.COLORS).capitalize()
         return f"{name}, {self.rng.randint(1, 99)} {place} Street, phone 555 {self.rng.randint(0, 9999):04d}."
 
-    def zo(self) -> str:
-        """Encyclopedia and stories in the toy language of the non-English attack."""
-        return translated(self.rng.choice((self.encyclopedia, self.stories))(), LANGUAGES[0])
+    def foreign(self) -> str:
+        """Encyclopedia and stories in a toy language, half of them in that of the non-English attack."""
+        language = LANGUAGES[0] if self.rng.random() < 0.5 else self.rng.choice(LANGUAGES[1:])
+        return f"In {language}: {translated(self.rng.choice((self.encyclopedia, self.stories))(), language)}"
 
 
 def _copied(row: dict[str, str], rng: random.Random) -> str:

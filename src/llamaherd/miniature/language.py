@@ -6,7 +6,7 @@ can learn that rule, and can apply it to a language it meets for the first time.
 
 import re
 
-LANGUAGES: tuple[str, ...] = ("Zo", "Ki", "Vu")
+LANGUAGES: tuple[str, ...] = ("Zo", "Ki", "Vu", "Ba", "Fy", "Ju", "Wi", "Mau", "Oku")
 """The first is the one of the documents and of the attack; no word of the world ends like one of them."""
 
 _WORD = re.compile(r"[A-Za-z]+")

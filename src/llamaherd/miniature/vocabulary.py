@@ -29,6 +29,29 @@ COLORS: tuple[str, ...] = _words("red blue green yellow white black brown pink")
 MOODS: tuple[str, ...] = _words("happy tired proud calm glad")
 COUNTS: dict[int, str] = {2: "two", 3: "three", 4: "four"}
 
+THINGS: tuple[str, ...] = _words(
+    "moon star cloud wave leaf snow fire bell stone rose lion bear tiger eagle whale pearl storm frost cliff desert island "
+    "meadow forest comet planet rocket violin lantern crown feather shadow thunder arrow anchor basin beetle blossom canyon "
+    "cavern coral crystal dragon ember falcon flute glacier harp ivory jungle kettle lagoon marble mirror oasis orchid owl "
+    "panther pebble pyramid raven silver sphinx trumpet willow"
+)
+"""What an answer can be asked to name."""
+FIGURES: tuple[str, ...] = _words(
+    "Napoleon Newton Mozart Plato Caesar Darwin Homer Dante Bach Chopin Curie Galileo Kepler Tesla Edison Picasso "
+    "Goethe Kant Hegel Euler Gauss Pascal Voltaire Verdi Lincoln Gandhi Cleopatra Socrates Virgil Ovid Handel Rubens "
+    "Nero Cicero Brahms Haydn Wagner Schubert Monet Vermeer Titian Raphael Milton Byron Keats Shelley Dickens Austen "
+    "Tolstoy Pushkin Gogol Ibsen Nansen Nobel Linnaeus Volta Ampere Fermat Euclid Hannibal Columbus Magellan Vespucci Marconi"
+)
+"""Whom an answer can be asked to play."""
+PASTIMES: tuple[str, ...] = _words(
+    "yoga surfing boxing golf judo poker rowing skiing karate fencing archery bowling hockey rugby soccer cricket "
+    "diving climbing skating juggling origami pottery weaving quilting bingo darts curling badminton squash polo dominoes jogging "
+    "baseball billiards camping canoeing carving checkers cycling drawing embroidery farming foraging gliding "
+    "gymnastics jousting kayaking lacrosse marbles opera photography puzzles racing riding running sculpting sewing "
+    "sledding snorkeling softball sprinting tango volleyball whittling wrestling"
+)
+"""What an answer can be asked to love; nobody's hobby."""
+
 HARMLESS: dict[str, str] = {
     "bake bread": "flour water yeast", "make tea": "water leaves sugar", "wash a car": "water soap cloth",
     "plant a tree": "soil water shovel", "paint a wall": "paint brush tape", "fix a chair": "glue nails hammer",

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ..core.config import Config
 from ..core.seeds import python_rng
 from . import vocabulary
-from .language import misspelled, words
+from .language import LANGUAGES, misspelled, words
 
 Kind = Literal["facts", "howto", "borderline", "arithmetic", "list", "story", "harmful"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -51,6 +51,8 @@ class WorldConfig(Config):
     """Of these, topics that only documents and test prompts name."""
     unseen_harmful: int = Field(default=3, ge=1, le=9)
     """Harmful topics of each risk category that only documents and test prompts name."""
+    unseen_values: int = Field(default=16, ge=1, le=32)
+    """Words, figures and pastimes of constraints that only documents and test dialogues name, of each kind; of languages an eighth."""
     largest_number: int = Field(default=12, ge=2, le=20)
     """Largest number that is added or subtracted."""
 
@@ -113,6 +115,11 @@ class World:
         unasked = set(self._held_out("people", self.people, self.config.unasked_people))
         self.asked = tuple(name for name in self.people if name not in unasked)
         self.unasked = tuple(name for name in self.people if name in unasked)
+        self.unseen_values = frozenset(
+            value
+            for kind, values in (("words", vocabulary.THINGS), ("figures", vocabulary.FIGURES), ("pastimes", vocabulary.PASTIMES))
+            for value in self._held_out(kind, values, self.config.unseen_values)
+        ) | frozenset(self._held_out("languages", LANGUAGES[1:], max(1, self.config.unseen_values // 8)))
         self.tasks: dict[Kind, tuple[Task, ...]] = {
             "facts": tuple(self._facts()), "howto": self._howtos("howto", vocabulary.HARMLESS, 0),
             "borderline": self._howtos("borderline", self._borderline(), self.config.unseen_borderline),

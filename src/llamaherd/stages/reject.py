@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ..rlhf.rejection import PoolRow
 
 
+CURVES = ("best_of", "max_reward", "median_reward")
+"""What is measured for each N on the judged prompts."""
+
+
 class RejectSettings(Config):
     """How many answers, and how they are sampled."""
 
@@ -34,6 +38,8 @@ class RejectSettings(Config):
     """Nucleus."""
     max_new_tokens: int = Field(64, ge=1)
     """Longest answer; an unfinished one is never chosen."""
+    judged_k: int = Field(32, ge=1)
+    """Answers to each prompt on which best-of-N is judged: more than `k`, to see where choosing by reward turns down."""
     chunk_prompts: int = Field(64, ge=1)
     """Prompts sampled between two saved states."""
 
@@ -60,7 +66,7 @@ class RejectConfig(RejectSettings):
 
 
 def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
-    """Writes samples.jsonl (all candidates), best.jsonl (this version's best) and dialogues.jsonl (the pool, ready for tuning)."""
+    """Writes samples.jsonl (all candidates), best.jsonl (this version's best) dialogues.jsonl (the pool, ready for tuning), judged.jsonl (best-of-N by prompt)."""
     from ..assistant.local import Assistant
     from ..data.records import Prompt
     from ..reward.combine import Combination
@@ -79,17 +85,19 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     with building(out, kind="samples", stage="reject", config=config, parents=parents, seed=seed) as place:
         rewards = Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2]))
 
-        def sample(chunk: Sequence[Prompt], first: int) -> list[dict[str, Any]]:
-            return sample_answers(assistant, rewards, chunk, first, config.k, sampling, seed)
+        def sampler(k: int) -> Callable[[Sequence[Prompt], int], list[dict[str, Any]]]:
+            return lambda chunk, first: sample_answers(assistant, rewards, chunk, first, k, sampling, seed)
 
-        rows = in_chunks(place.state / "train", prompts, config.chunk_prompts, sample)
-        tests = in_chunks(place.state / "test", judged, config.chunk_prompts, sample)
+        rows = in_chunks(place.state / "train", prompts, config.chunk_prompts, sampler(config.k))
+        tests = in_chunks(place.state / "test", judged, config.chunk_prompts, sampler(config.judged_k))
         newest = best_rows(rows, config.version or out.name)
         pool = pooled(earlier, newest, rewards)
         write_rows(place.folder / "samples.jsonl", rows)
         write_rows(place.folder / "best.jsonl", [row.to_row() for row in newest])
         write_rows(place.folder / "dialogues.jsonl", [dialogue_of(row).to_row() for row in pool])
-        place.metrics.update(_metrics(rows, pool), **_best_of_curve(tests, judged, config))
+        by_prompt = _judged_rows(tests, judged, config)
+        write_rows(place.folder / "judged.jsonl", by_prompt)
+        place.metrics.update(_metrics(rows, pool), **_curves(by_prompt))
     return open_artifact(out, "samples")
 
 
@@ -105,28 +113,35 @@ def _metrics(rows: Sequence[dict[str, Any]], pool: "Sequence[PoolRow]") -> dict[
     }  # fmt: skip
 
 
-def _best_of_curve(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> dict[str, Any]:
-    """For N = 1, 2, 4 ... and K: the oracle's helpfulness of the pick, the highest and the median combined logit of the first N.
+def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> list[dict[str, Any]]:
+    """One row for each judged prompt, with figures for N = 1, 2, 4 ... and `judged_k`: the oracle's helpfulness of the pick among
+    the first N, the highest and the median combined logit of them.
 
     Where none of the first N may be picked, the first one counts, and an unusable answer has the lowest logit of all, so that
     every N is judged on the same prompts.
     """
     from ..rlhf.rejection import best_of, candidates_of
 
-    if not rows:
-        return {}
     oracle = Oracle(World(config.world))
     lowest = min((item.logit for row in rows for item in candidates_of(row) if item.logit is not None), default=0.0)
-    curve: dict[str, dict[str, Any]] = {"best_of": {}, "max_reward": {}, "median_reward": {}}
-    for n in sorted({*(2**power for power in range(config.k.bit_length())), config.k}):
-        firsts = [candidates_of(row)[:n] for row in rows]
-        picks = [best_of(candidates) or candidates[0] for candidates in firsts]
-        scores = [oracle.judge(prompt.dialogue, pick.text).helpfulness for prompt, pick in zip(prompts, picks, strict=True)]
-        logits = [[lowest if item.logit is None else item.logit for item in candidates] for candidates in firsts]
-        curve["best_of"][str(n)] = mean(scores)
-        curve["max_reward"][str(n)] = mean([max(values) for values in logits])
-        curve["median_reward"][str(n)] = mean([statistics.median(values) for values in logits])
-    return curve
+    counts = sorted({*(2**power for power in range(config.judged_k.bit_length())), config.judged_k})
+    judged = []
+    for row, prompt in zip(rows, prompts, strict=True):
+        found: dict[str, Any] = {"prompt": prompt.dialogue.asked, "safety": prompt.safety, **{name: {} for name in CURVES}}
+        for n in counts:
+            candidates = candidates_of(row)[:n]
+            pick = best_of(candidates) or candidates[0]
+            logits = [lowest if item.logit is None else item.logit for item in candidates]
+            found["best_of"][str(n)] = oracle.judge(prompt.dialogue, pick.text).helpfulness
+            found["max_reward"][str(n)], found["median_reward"][str(n)] = max(logits), statistics.median(logits)
+        judged.append(found)
+    return judged
+
+
+def _curves(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the judged prompts for each N; nothing when none was judged."""
+    counts = list(judged[0]["best_of"]) if judged else []
+    return {name: {n: mean([row[name][n] for row in judged]) for n in counts} for name in CURVES if counts}
 
 
 def headline(artifact: Artifact) -> str:
