@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,7 +204,7 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
         begun, place = _begin(partial, fingerprint)
         seconds_file = partial / "seconds.json"
         seconds_before = read_json(seconds_file) if seconds_file.exists() else 0.0
-        started = time.perf_counter()
+        started, started_at = time.perf_counter(), _now()
         try:
             yield place
         except BaseException:
@@ -225,6 +226,7 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
             "kind": kind, "stage": stage, "config": dump(config), "seed": seed,
             "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
             "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
+            "started": started_at, "finished": _now(),  # of its last start; `seconds` counts the earlier ones too
             "device": _device_name(), "energy_wh_estimate": seconds * _watts() / 3600,
             "files": files, "hash": hash_of([kind, {name: digest for name, digest in files.items() if name != METRICS}]),
         }  # fmt: skip
@@ -233,6 +235,10 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
         os.replace(place.folder, out)
         fsync_folder(out.parent)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _refuse_existing(out: Path) -> None:

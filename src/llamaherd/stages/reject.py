@@ -60,7 +60,8 @@ class RejectConfig(RejectSettings):
 
 
 def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
-    """Writes samples.jsonl (all candidates), best.jsonl (this version's best) and dialogues.jsonl (the pool, ready for tuning)."""
+    """Writes samples.jsonl (all candidates), best.jsonl (this version's best), dialogues.jsonl (the pool, ready for tuning) and
+    judged.jsonl (what best-of-N brings on each test prompt)."""
     from ..assistant.local import Assistant
     from ..data.records import Prompt
     from ..reward.combine import Combination
@@ -72,7 +73,7 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     judged_files = [data_file(path, "prompts.jsonl") for path in config.judged_prompts]
     pool_files = [data_file(path, "best.jsonl") for path in config.pool]
     assistant = Assistant.load(folders[0])
-    prompts, judged = prompts_of(files, assistant), prompts_of(judged_files, assistant, optional=True)
+    prompts, test_prompts = prompts_of(files, assistant), prompts_of(judged_files, assistant, optional=True)
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *judged_files, *pool_files])
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
@@ -83,13 +84,15 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
             return sample_answers(assistant, rewards, chunk, first, config.k, sampling, seed)
 
         rows = in_chunks(place.state / "train", prompts, config.chunk_prompts, sample)
-        tests = in_chunks(place.state / "test", judged, config.chunk_prompts, sample)
+        tests = in_chunks(place.state / "test", test_prompts, config.chunk_prompts, sample)
+        judged = _judged_rows(tests, test_prompts, config)
         newest = best_rows(rows, config.version or out.name)
         pool = pooled(earlier, newest, rewards)
         write_rows(place.folder / "samples.jsonl", rows)
         write_rows(place.folder / "best.jsonl", [row.to_row() for row in newest])
         write_rows(place.folder / "dialogues.jsonl", [dialogue_of(row).to_row() for row in pool])
-        place.metrics.update(_metrics(rows, pool), **_best_of_curve(tests, judged, config))
+        write_rows(place.folder / "judged.jsonl", judged)
+        place.metrics.update(_metrics(rows, pool), **_best_of_curve(judged))
     return open_artifact(out, "samples")
 
 
@@ -105,28 +108,35 @@ def _metrics(rows: Sequence[dict[str, Any]], pool: "Sequence[PoolRow]") -> dict[
     }  # fmt: skip
 
 
-def _best_of_curve(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> dict[str, Any]:
-    """For N = 1, 2, 4 ... and K: the oracle's helpfulness of the pick, the highest and the median combined logit of the first N.
+def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> list[dict[str, Any]]:
+    """For each judged prompt and N = 1, 2, 4 ... and K: `best_of`, the oracle's helpfulness of the pick, and `max_reward` and
+    `median_reward`, the highest and the median combined logit of the first N.
 
     Where none of the first N may be picked, the first one counts, and an unusable answer has the lowest logit of all, so that
     every N is judged on the same prompts.
     """
     from ..rlhf.rejection import best_of, candidates_of
 
-    if not rows:
-        return {}
     oracle = Oracle(World(config.world))
     lowest = min((item.logit for row in rows for item in candidates_of(row) if item.logit is not None), default=0.0)
-    curve: dict[str, dict[str, Any]] = {"best_of": {}, "max_reward": {}, "median_reward": {}}
-    for n in sorted({*(2**power for power in range(config.k.bit_length())), config.k}):
-        firsts = [candidates_of(row)[:n] for row in rows]
-        picks = [best_of(candidates) or candidates[0] for candidates in firsts]
-        scores = [oracle.judge(prompt.dialogue, pick.text).helpfulness for prompt, pick in zip(prompts, picks, strict=True)]
-        logits = [[lowest if item.logit is None else item.logit for item in candidates] for candidates in firsts]
-        curve["best_of"][str(n)] = mean(scores)
-        curve["max_reward"][str(n)] = mean([max(values) for values in logits])
-        curve["median_reward"][str(n)] = mean([statistics.median(values) for values in logits])
-    return curve
+    counts = sorted({*(2**power for power in range(config.k.bit_length())), config.k})
+    judged = []
+    for row, prompt in zip(rows, prompts, strict=True):
+        candidates = candidates_of(row)
+        picks = {str(n): best_of(candidates[:n]) or candidates[0] for n in counts}
+        logits = [lowest if item.logit is None else item.logit for item in candidates]
+        judged.append({
+            "prompt": prompt.dialogue.asked,
+            "best_of": {n: oracle.judge(prompt.dialogue, pick.text).helpfulness for n, pick in picks.items()},
+            "max_reward": {str(n): max(logits[:n]) for n in counts}, "median_reward": {str(n): statistics.median(logits[:n]) for n in counts},
+        })  # fmt: skip
+    return judged
+
+
+def _best_of_curve(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The means over the judged prompts."""
+    names = ("best_of", "max_reward", "median_reward") if judged else ()
+    return {name: {n: mean([row[name][n] for row in judged]) for n in judged[0][name]} for name in names}
 
 
 def headline(artifact: Artifact) -> str:
