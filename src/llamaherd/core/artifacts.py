@@ -65,6 +65,8 @@ class Workplace:
 
     folder: Path
     state: Path
+    made: Mapping[str, Any] = field(default_factory=dict)
+    """Stage, settings, parents (name to hash) and seed: what its files may say of where they come from."""
     metrics: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -258,7 +260,7 @@ def _mark(partial: Path) -> tuple[int, int] | None:
 def _begin(partial: Path, fingerprint: Mapping[str, Any]) -> tuple[tuple[int, int] | None, Workplace]:
     """Notes what is being built, empties the place for its files and keeps the state of an earlier start."""
     begun = partial / "begun.json"
-    place = Workplace(partial / "artifact", partial / "state")
+    place = Workplace(partial / "artifact", partial / "state", fingerprint)
     if _saved(place.state) and begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
         raise UserError(f"{partial} holds an unfinished build with other settings or inputs; remove it, or choose another --out")
     write_json(begun, fingerprint)
