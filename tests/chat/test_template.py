@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llamaherd.chat.dialogue import TAGS, Dialogue, Message, Trained, checked, tag_in
-from llamaherd.chat.template import CHAT_TEMPLATE, Rendered, encode_dialogue, encode_prompt, pair_texts, read_answer
+from llamaherd.chat.template import CHAT_TEMPLATE, Rendered, encode_dialogue, encode_prompt, message_spans, pair_texts, read_answer
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
 contents = st.one_of(st.text(max_size=12), st.sampled_from([" a ", "\n b\n\n", "1 2  3", "<s>", "</s> x", "é😀", "\u00a0c\u3000"]))
@@ -67,6 +67,27 @@ def test_only_the_last_answer_is_trained_where_it_says_so(letters: Any):
     everything, last = (encode_dialogue(talk("a", "b", "c", "d", trained=which), letters) for which in ("all", "last"))
     assert last.ids == everything.ids
     assert shown(last)[1] == "0" * 17 + "0000" + "0" * 17 + "1111"
+
+
+def test_where_every_message_stands(letters: Any):
+    """The space before a message is its own, tags are nobody's."""
+    dialogue = talk("a", "b b", "<<c", "d", system="S.")
+    text, _ = shown(encode_dialogue(dialogue, letters))
+    spans = [(role, text[start:end]) for role, start, end in message_spans(dialogue, letters)]
+    assert spans == [("system", "S."), ("user", "a"), ("assistant", " b b"), ("user", " <<c"), ("assistant", " d")]
+
+
+@given(dialogues())
+def test_messages_stand_in_order_inside_their_pairs(tokenizer: Tokenizer, dialogue: Dialogue):
+    rendered = encode_dialogue(dialogue, tokenizer)
+    spans = message_spans(dialogue, tokenizer)
+    assert [role for role, _, _ in spans] == [message.role for message in dialogue.messages]
+    ends = [place for _, start, end in spans for place in (start, end)]
+    assert ends == sorted(ends)
+    answers = {place for role, start, end in spans if role == "assistant" for place in range(start, end)}
+    assert all(rendered.mask[place] for place in answers)
+    prompts = {place for role, start, end in spans if role != "assistant" for place in range(start, end)}
+    assert not any(rendered.mask[place] for place in prompts)
 
 
 def test_an_empty_answer_keeps_its_two_spaces(letters: Any):

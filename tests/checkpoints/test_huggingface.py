@@ -15,7 +15,6 @@ from llamaherd.checkpoints.huggingface import (
     load_model,
     load_scorer,
     load_weights,
-    model_card,
     save_model,
     verify_folder,
 )
@@ -383,9 +382,3 @@ def test_what_was_written_wrongly_is_found(tokenizer: Tokenizer, tmp_path: Path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(OSError, match=r"model\.safetensors: cannot be read back"):
         verify_folder(model, tokenizer, tmp_path)
-
-
-def test_model_card() -> None:
-    card = model_card("v0", {"made from": "base", "loss": 1.5})
-    assert card.startswith("# v0\n")
-    assert "- made from: base\n- loss: 1.5\n" in card

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def test_a_finished_artifact_says_where_it_comes_from(tmp_path: Path) -> None:
     assert found.manifest["parents"] == {"model": {"path": str(parent.path), "hash": parent.hash}}
     assert found.manifest["files"] == {"x.txt": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}
     assert found.manifest["seconds"] >= 0
+    begun, ended = (datetime.fromisoformat(found.manifest[key]) for key in ("started", "finished"))
+    assert (ended - begun).total_seconds() == pytest.approx(found.manifest["seconds"], abs=0.1)
     assert os.listdir(tmp_path / "new") == ["out"]
 
 

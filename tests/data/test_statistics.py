@@ -3,7 +3,14 @@ from collections import Counter
 import pytest
 
 from llamaherd.data.documents import Document
-from llamaherd.data.statistics import PronounCounts, StatisticsConfig, document_toxicity, language_shares, statistics
+from llamaherd.data.statistics import (
+    PronounCounts,
+    StatisticsConfig,
+    document_toxicity,
+    language_shares,
+    score_by_words,
+    statistics,
+)
 
 ENGLISH = "She walked along the river in the morning and thought about the letter that her brother had written."
 GERMAN = "Am Morgen ging sie am Fluss entlang und dachte über den Brief nach, den ihr Bruder geschrieben hatte."
@@ -41,6 +48,11 @@ def test_toxicity_is_the_mean_over_lines():
     assert document_toxicity("you idiot\n\nidiot again\nfine\nfine", score) == 0.5
     documents = [Document("you idiot\nfine", "a"), Document("fine", "a"), Document("fine", "a"), Document("fine", "a")]
     assert statistics(documents, StatisticsConfig(), 0, score=score)["toxicity"] == {"mean": 0.125, "share_toxic": 0.25}
+
+
+def test_listed_words_are_found_as_whole_words():
+    score = score_by_words(["Idiot", "straße"])
+    assert score(["You IDIOT!", "idiotic", "", "Die STRASSE", "idiot's"]) == [1.0, 0.0, 0.0, 1.0, 1.0]
 
 
 def test_a_sample_is_seeded_and_of_its_size():

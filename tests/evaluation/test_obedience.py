@@ -5,7 +5,7 @@ import pytest
 
 from llamaherd.assistant.local import Answer
 from llamaherd.chat.dialogue import Dialogue
-from llamaherd.evaluation.obedience import obedience_by_turn
+from llamaherd.evaluation.obedience import obedience_report, obedience_rows
 from llamaherd.generate.config import SamplingConfig
 from llamaherd.generate.engine import Completion
 
@@ -35,7 +35,10 @@ def obeys(index: int, answer: str) -> bool:
 
 
 def measured(assistant: Scripted, turns: Sequence[int]) -> dict[str, tuple[float | None, int]]:
-    found = obedience_by_turn(assistant, INSTRUCTIONS, USERS, obeys, turns, SAMPLING, 0)  # type: ignore[arg-type]
+    rows, dialogues = obedience_rows(assistant, INSTRUCTIONS, USERS, obeys, turns, SAMPLING, 0)  # type: ignore[arg-type]
+    assert len(dialogues) == 4
+    assert len({(row["dialogue"], row["turn"]) for row in rows}) == len(rows)
+    found = obedience_report(rows, turns)
     assert list(found) == [str(turn) for turn in turns]
     return {turn: (figure["value"], figure["n"]) for turn, figure in found.items()}
 
@@ -60,6 +63,11 @@ def test_a_dialogue_ends_with_an_answer_that_cannot_be_continued() -> None:
         return {("B", 2): "", ("C", 2): "C [INST]"}.get((instruction[4], turn), instruction[4])
 
     assert measured(Scripted(says), (1, 2, 3)) == {"1": (1.0, 4), "2": (0.5, 4), "3": (0.5, 4)}
+    rows, dialogues = obedience_rows(Scripted(says), INSTRUCTIONS, USERS, obeys, (2, 3), SAMPLING, 0)  # type: ignore[arg-type]
+    of_b = [(row["turn"], row["obeyed"], row["answer"]) for row in rows if row["dialogue"] == 1]
+    assert of_b == [(2, False, ""), (3, False, None)]
+    assert [dialogue.turns for dialogue in dialogues] == [3, 2, 2, 3]
+    assert [dialogue.last.role for dialogue in dialogues] == ["assistant", "user", "user", "assistant"]
 
 
 def test_a_full_context_ends_all() -> None:

@@ -15,6 +15,7 @@ from llamaherd.measures.intervals import (
     mean,
     nothing,
     paired_difference,
+    pooled,
     rate,
     scaled,
 )
@@ -112,3 +113,8 @@ def test_a_figure_is_checked() -> None:
         figure(math.nan, 0, 1, 3)
     with pytest.raises(AssertionError):
         mean([1.0, math.inf])
+
+
+def test_pooled_rates_are_the_rate_of_all() -> None:
+    assert pooled([rate(3, 10), nothing(), rate(5.5, 30)]) == rate(8.5, 40)
+    assert pooled([]) == nothing()

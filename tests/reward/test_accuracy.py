@@ -2,7 +2,7 @@ import pytest
 
 from llamaherd.chat.dialogue import Dialogue, Message, checked
 from llamaherd.data.records import Domain, Grade, Preference
-from llamaherd.reward.accuracy import accuracy_report, agreement
+from llamaherd.reward.accuracy import accuracy_report, agreement, comparison_rows
 
 PROMPT = checked([Message("user", "Hello")])
 
@@ -29,9 +29,13 @@ ROWS = [
 ]
 
 
+def compared(model: object = None) -> list[dict[str, object]]:
+    return comparison_rows(model or ByLength(), ROWS)  # type: ignore[arg-type]
+
+
 def test_hand_counted() -> None:
     assert agreement(ByLength(), ROWS) == [True, True, False, False, True, True, False]  # type: ignore[arg-type]
-    report = accuracy_report(ByLength(), ROWS, "helpfulness")  # type: ignore[arg-type]
+    report = accuracy_report(compared(), "helpfulness")
 
     def counted(figure: dict[str, float]) -> tuple[float | None, int]:
         return figure["value"], int(figure["n"])
@@ -45,12 +49,23 @@ def test_hand_counted() -> None:
 
 
 def test_the_domains_swap_sides() -> None:
-    helpful, safe = (accuracy_report(ByLength(), ROWS, domain) for domain in ("helpfulness", "safety"))  # type: ignore[arg-type]
+    helpful, safe = (accuracy_report(compared(), domain) for domain in ("helpfulness", "safety"))
     assert (helpful["own"], helpful["other"]) == (safe["other"], safe["own"])
     assert {name: figure["n"] for name, figure in safe["by_batch"].items()} == {"v1": 1, "v2": 1}
 
 
 def test_nothing_to_test_on() -> None:
-    report = accuracy_report(ByLength(), [], "safety")  # type: ignore[arg-type]
+    report = accuracy_report([], "safety")
     assert report["own"]["all"]["n"] == 0
     assert report["by_batch"] == {}
+
+
+def test_rows_of_two_models_have_partners() -> None:
+    class ByShortness:
+        def logits(self, dialogues: list[Dialogue]) -> list[float]:
+            return [-float(len(dialogue.last.content)) for dialogue in dialogues]
+
+    ours, theirs = compared(), compared(ByShortness())
+    assert [row["id"] for row in ours] == [row["id"] for row in theirs]
+    assert len({row["id"] for row in ours}) == 3, "the id is of prompt and both answers in their order"
+    assert [row["agrees"] for row in theirs] == [False, False, True, False, False, False, True]

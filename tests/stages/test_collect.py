@@ -8,7 +8,17 @@ from llamaherd.chat.dialogue import Dialogue, Message, checked
 from llamaherd.core.artifacts import Artifact
 from llamaherd.core.config import build
 from llamaherd.core.files import read_rows
-from llamaherd.data.records import Choice, Domain, Preference, Prompt, parse_preference, read_preferences, read_prompts
+from llamaherd.data.records import (
+    GRADES,
+    Choice,
+    Domain,
+    Grade,
+    Preference,
+    Prompt,
+    parse_preference,
+    read_preferences,
+    read_prompts,
+)
 from llamaherd.miniature.annotator import NoisyAnnotator
 from llamaherd.stages import collect
 
@@ -110,7 +120,7 @@ class Labels(NoisyAnnotator):
         return Choice(0 if answers[0] == self.wanted else 1, "better", safe)
 
 
-def compared(annotator: Labels, tiny_inputs: Path, seed: int = 0) -> tuple[Preference, bool | None]:
+def compared(annotator: Labels, tiny_inputs: Path, seed: int = 0) -> tuple[Preference, float]:
     prompt: Prompt = read_prompts(tiny_inputs / "prompts.jsonl")[0]
     return collect._compare(annotator, "safety", prompt, {"answers": ANSWERS}, "v1", seed)
 
@@ -128,11 +138,11 @@ def test_unsafe_chosen_over_safe_is_excluded(tiny_inputs: Path, chosen_safe: boo
 
 
 def test_answers_are_shown_in_either_order(tiny_inputs: Path) -> None:
-    """Models take turns at being first, so that a habit of the annotator favours none; a tie of noiseless scores proves nothing."""
+    """Models take turns at being first, so that a habit of the annotator favours none; a tie of noiseless scores counts half."""
     annotator = Labels("One", None)
     found = [compared(annotator, tiny_inputs, seed) for seed in range(30)]
     assert {shown[0] for shown in annotator.shown} == {"One", "Two"}
-    assert all(preference.chosen == "One" and agrees is None for preference, agrees in found)
+    assert all(preference.chosen == "One" and agrees == 0.5 for preference, agrees in found)
 
 
 def test_safe_labels_stand_in_safety_batches_only(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
@@ -140,7 +150,26 @@ def test_safe_labels_stand_in_safety_batches_only(tiny_folder: Path, tiny_inputs
     rows = [row for _, row in read_rows(done.path / "preferences.jsonl")]
     labelled = {row["domain"] for row in rows if row["chosen_safe"] is not None}
     assert labelled == {"safety"}
-    assert set(done.metrics["agreement"]) == {"helpfulness", "safety"}
+
+
+def test_agreement_by_grade_counted_by_hand(tiny_inputs: Path) -> None:
+    prompt = read_prompts(tiny_inputs / "prompts.jsonl")[0].dialogue
+
+    def judged(grade: Grade, agrees: float, domain: Domain = "safety") -> tuple[Preference, float]:
+        return Preference(prompt, "One", "Two", grade, domain), agrees
+
+    rows = [judged("better", 1.0), judged("better", 0.5), judged("negligibly", 0.0), judged("better", 0.0, "helpfulness")]
+    found = {name: (figure["value"], figure["n"]) for name, figure in collect._agreement(rows, "safety").items()}
+    assert found == {"all": (0.5, 3), "significantly": (None, 0), "better": (0.75, 2), "slightly": (None, 0), "negligibly": (0.0, 1)}
+
+
+def test_agreement_is_of_the_held_out_comparisons(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    done = run(tiny_folder, tiny_inputs, tmp_path / "out")
+    held = read_preferences(done.path / "test.jsonl")
+    for domain in ("helpfulness", "safety"):
+        counts = {name: figure["n"] for name, figure in done.metrics["agreement"][domain].items()}
+        own = [row.grade for row in held if row.domain == domain]
+        assert counts == {"all": len(own), **{grade: own.count(grade) for grade in GRADES}}
 
 
 def test_one_model_against_itself_wins_nothing(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:

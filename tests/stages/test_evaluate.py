@@ -78,6 +78,7 @@ def test_all_tasks(models: Path, tmp_path: Path) -> None:
     assert sum(row["task"] == "safety" for row in judged) == 9
     assert {(row["task"], row["mode"]) for row in judged} == {
         ("helpfulness", "sampled"), ("helpfulness", "greedy"), ("safety", "sampled"), ("borderline", "sampled"), ("people", "sampled"), ("samples", "greedy"),
+        ("ghost", "sampled"), ("rewards", "sampled"),
     }  # fmt: skip
     assert [sample["prompt"] for sample in report(done)["samples"]] == [row["prompt"] for row in judged if row["task"] == "samples"]
     assert evaluate.headline(done).startswith("helpfulness 0.")
@@ -97,6 +98,39 @@ def test_the_same_twice_and_other_prompts_for_another_prompt_seed(models: Path, 
     assert one.hash == again.hash
     other = rows(run(models, tmp_path / "other", tasks="borderline", prompt_seed=1))
     assert {row["id"] for row in other} != {row["id"] for row in rows(one)}
+
+
+def test_rows_and_dialogues_of_ghost_attention(models: Path, tmp_path: Path) -> None:
+    """Every dialogue has a row at every asked turn, under an id that is the same for both models."""
+    one, other = (run(models, tmp_path / name, name, tasks="ghost") for name in "ab")
+    tasks = report(one)["tasks"]["ghost"]
+    for kind in ("seen", "held_out"):
+        own = [row for row in rows(one) if row["set"] == kind]
+        assert len({(row["id"], row["turn"]) for row in own}) == 3 * 2
+        assert tasks[kind]["3"]["value"] == sum(row["obeyed"] for row in own if row["turn"] == 3) / 3
+    assert [(row["id"], row["turn"], row["instruction"]) for row in rows(one)] != []
+    assert {row["id"] for row in rows(one)} == {row["id"] for row in rows(other)}
+    shown = report(one)["dialogues"]
+    assert {row["set"] for row in shown} <= {"seen", "held_out"}
+    assert {row["id"] for row in shown} <= {row["id"] for row in rows(one)}
+    for row in shown:
+        assert [len(line) for line in row["attention"]] == list(range(1, len(row["bins"]) + 1))
+        assert row["messages"][-1]["role"] == "assistant"
+        assert row["bins"][-1]["turn"] == sum(message["role"] == "user" for message in row["messages"]) <= 3
+
+
+def test_scores_of_single_answers(models: Path, tmp_path: Path) -> None:
+    first = run(models, tmp_path / "first", tasks="helpfulness,safety")
+    rewards = {"helpfulness": str(models / "reward"), "safety": str(models / "reward"), "answers": str(first.path)}
+    done = run(models, tmp_path / "second", tasks="rewards", **rewards)
+    scored = rows(done)
+    assert [row["task"] for row in scored] == ["rewards"] * (7 + 9)
+    for domain in ("helpfulness", "safety"):
+        asked = {row["id"] for row in rows(first) if row["task"] == domain}
+        scores = {row["id"]: row["score"] for row in scored if row["domain"] == domain}
+        assert scores.keys() == asked
+        known = [score for score in scores.values() if score is not None]
+        assert done.metrics["rewards"][domain]["value"] == pytest.approx(sum(known) / len(known))
 
 
 def test_rewards_alone(models: Path, tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def test_the_curve_of_best_of_n(tiny_folder: Path, tiny_inputs: Path, tmp_path: 
     assert [list(done.metrics[name]) for name in ("best_of", "max_reward", "median_reward")] == [["1", "2", "4", "6"]] * 3
     curves = [done.metrics[name] for name in ("best_of", "max_reward", "median_reward")]
     assert {figure["n"] for curve in curves for figure in curve.values()} == {6}, "every N is judged on the same prompts"
+    by_prompt = rows(done.path / "judged.jsonl")
+    mean_of_six = sum(row["best_of"]["6"] for row in by_prompt) / len(by_prompt)
+    assert done.metrics["best_of"]["6"]["value"] == pytest.approx(mean_of_six)
     highest = [figure["value"] for figure in done.metrics["max_reward"].values()]
     assert highest == sorted(highest)
     assert {row["messages"][-1]["content"] for row in rows(done.path / "samples.jsonl")} == {

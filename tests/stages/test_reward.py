@@ -29,6 +29,9 @@ def test_it_learns_what_was_preferred(tiny_folder: Path, tiny_inputs: Path, tmp_
     assert (accuracy["own"]["all"]["value"], accuracy["other"]["all"]["value"]) == (1.0, 1.0)
     assert done.metrics["test_pairs"] == accuracy["own"]["all"]["n"] + accuracy["other"]["all"]["n"] == 6
     assert set(accuracy["by_batch"]) <= {"v1", "v2"}
+    tested = [row for _, row in read_rows(done.path / "tested.jsonl")]
+    assert [(row["domain"], row["agrees"]) for row in tested].count(("helpfulness", True)) == accuracy["own"]["all"]["n"]
+    assert done.metrics["annotator_agreement"] == {}, "people have no noiseless self"
     rows = read_metrics(done.path / "metrics.jsonl")
     assert rows[0]["reward/accuracy"] == 0.0, "the head starts at zero: all scores are equal"
     assert rows[-1]["reward/accuracy"] == 1.0

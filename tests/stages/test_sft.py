@@ -142,5 +142,5 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(tiny_folder: P
 def test_the_card_says_what_was_measured(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     done = run(tiny_folder, tiny_inputs / "dialogues.jsonl", tmp_path / "out")
     card = (done.path / "README.md").read_text()
-    assert f"- trained_tokens: {done.metrics['trained_tokens']}" in card
+    assert f"- trained tokens: {done.metrics['trained_tokens']}" in card
     assert math.isfinite(json.loads(card.split("- loss: ")[1].split("\n")[0]))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..tokenizer.sentencepiece import Tokenizer
-from .dialogue import Dialogue
+from .dialogue import Dialogue, Role
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,33 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: Tokenizer) -> Rendered:
         ids += [tokenizer.bos_id, *pair_ids, tokenizer.eos_id]
         mask += [0] * (1 + len(prompt_ids)) + [trained] * (len(pair_ids) - len(prompt_ids) + 1)
     return Rendered(ids, mask)
+
+
+def message_spans(dialogue: Dialogue, tokenizer: Tokenizer) -> list[tuple[Role, int, int]]:
+    """(role, first, end) of every message's own ids in `encode_dialogue`, without tags, begin and end.
+
+    A piece that joins a message and the tag behind it belongs to neither.
+    """
+    spans: list[tuple[Role, int, int]] = []
+    first = 1
+    for index, (prompt, answer) in enumerate(_pairs(dialogue)):
+        system = dialogue.system if index == 0 else None
+        opening = len("[INST] <<SYS>>\n")
+        user = len("[INST] ") if system is None else opening + len(f"{system}\n<</SYS>>\n\n")
+        cuts: list[tuple[Role, int, int]] = [] if system is None else [("system", opening, opening + len(system))]
+        cuts += [("user", user, len(prompt) - len(" [/INST]")), ("assistant", len(prompt), len(prompt + answer) - 1)]
+        ids = tokenizer.encode(prompt + answer)
+        for role, start, end in cuts:
+            # The space before a message belongs to its first piece.
+            before, through = (tokenizer.encode((prompt + answer)[:cut].rstrip(" ")) for cut in (start, end))
+            spans.append((role, first + _shared(before, ids), first + _shared(through, ids)))
+        first += len(ids) + 2
+    return spans
+
+
+def _shared(beginning: Sequence[int], ids: Sequence[int]) -> int:
+    """How many ids two encodings have in common from the start on."""
+    return next((index for index, pair in enumerate(zip(beginning, ids)) if pair[0] != pair[1]), min(len(beginning), len(ids)))
 
 
 def encode_prompt(dialogue: Dialogue, tokenizer: Tokenizer) -> list[int]:

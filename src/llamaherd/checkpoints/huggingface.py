@@ -1,6 +1,5 @@
 """Models as plain Hugging Face Llama folders: what `transformers` loads is what we write, and what it wrote we read."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,10 +249,3 @@ def verify_folder(model: Trunk, tokenizer: Tokenizer, folder: Path) -> None:
                     raise OSError(f"{folder / WEIGHTS}: {name} was not written as it is in memory; the disk may be failing")
     except SafetensorError as error:
         raise OSError(f"{folder / WEIGHTS}: cannot be read back after writing: {error}") from None
-
-
-def model_card(title: str, facts: Mapping[str, Any]) -> str:
-    """`README.md` of a model folder: what it is, from what it was made, what was measured."""
-    lines = [f"# {title}", "", "A Llama-architecture model made by llamaherd, loadable with `transformers`.", ""]
-    lines += [f"- {name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in facts.items()]
-    return "\n".join(lines) + "\n"

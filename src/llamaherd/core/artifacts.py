@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,8 @@ class Workplace:
 
     folder: Path
     state: Path
+    made: Mapping[str, Any] = field(default_factory=dict)
+    """Stage, settings, parents (name to hash) and seed: what its files may say of where they come from."""
     metrics: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -203,7 +206,7 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
         begun, place = _begin(partial, fingerprint)
         seconds_file = partial / "seconds.json"
         seconds_before = read_json(seconds_file) if seconds_file.exists() else 0.0
-        started = time.perf_counter()
+        started, started_at = time.perf_counter(), _now()
         try:
             yield place
         except BaseException:
@@ -225,6 +228,7 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
             "kind": kind, "stage": stage, "config": dump(config), "seed": seed,
             "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
             "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
+            "started": started_at, "finished": _now(),  # of its last start; `seconds` counts the earlier ones too
             "device": _device_name(), "energy_wh_estimate": seconds * _watts() / 3600,
             "files": files, "hash": hash_of([kind, {name: digest for name, digest in files.items() if name != METRICS}]),
         }  # fmt: skip
@@ -233,6 +237,10 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
         os.replace(place.folder, out)
         fsync_folder(out.parent)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _refuse_existing(out: Path) -> None:
@@ -252,7 +260,7 @@ def _mark(partial: Path) -> tuple[int, int] | None:
 def _begin(partial: Path, fingerprint: Mapping[str, Any]) -> tuple[tuple[int, int] | None, Workplace]:
     """Notes what is being built, empties the place for its files and keeps the state of an earlier start."""
     begun = partial / "begun.json"
-    place = Workplace(partial / "artifact", partial / "state")
+    place = Workplace(partial / "artifact", partial / "state", fingerprint)
     if _saved(place.state) and begun.exists() and read_json(begun) != json.loads(json.dumps(fingerprint)):
         raise UserError(f"{partial} holds an unfinished build with other settings or inputs; remove it, or choose another --out")
     write_json(begun, fingerprint)

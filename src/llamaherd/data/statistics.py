@@ -34,6 +34,8 @@ PERSONS = {
 class StatisticsConfig(Config):
     sample: float = Field(default=1.0, gt=0, le=1)
     """Share of the documents whose language, pronouns and toxicity are looked at (the paper took a tenth for toxicity)."""
+    toxic_words: tuple[str, ...] = ()
+    """A line with one of these words scores 1, any other 0 (the paper's scorer is a trained classifier); none: toxicity is not measured."""
 
 
 class LanguageFinder:
@@ -89,6 +91,12 @@ class PronounCounts:
             "gendered": {"any": share(self.gendered, self.documents), **gendered},
             "person": {"any": share(self.person, self.documents), **person},
         }
+
+
+def score_by_words(listed: Sequence[str]) -> Score:
+    """1 for a text that holds one of the listed words, whatever its case, else 0."""
+    toxic = {word.casefold() for word in listed}
+    return lambda texts: [float(not toxic.isdisjoint(re.findall(r"[^\W\d_]+", text.casefold()))) for text in texts]
 
 
 def document_toxicity(text: str, score: Score) -> float:

@@ -1,6 +1,7 @@
 """How long an instruction at the start of a dialogue holds (paper.md section 7's test of Ghost Attention)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..assistant.local import Assistant
 from ..chat.dialogue import Dialogue, Message, checked
@@ -8,8 +9,10 @@ from ..core.seeds import seed_for
 from ..generate.config import SamplingConfig
 from ..measures.intervals import Figure, rate
 
+Row = dict[str, Any]
 
-def obedience_by_turn(
+
+def obedience_rows(
     assistant: Assistant,
     instructions: Sequence[str],
     users: Sequence[Sequence[str]],
@@ -17,40 +20,43 @@ def obedience_by_turn(
     turns: Sequence[int],
     sampling: SamplingConfig,
     seed: int,
-) -> dict[str, Figure]:
-    """Share of dialogues whose answer at each of `turns` obeys; the instruction is the system text and is said once.
+) -> tuple[list[Row], list[Dialogue]]:
+    """One row per dialogue and turn of `turns`: {"dialogue" (its index), "turn", "obeyed", "answer"}, and the dialogues as far as
+    they went. The instruction is the system text and is said once.
 
     A dialogue that an empty answer or a forged tag broke off counts as disobedient from then on; one whose context is full
-    is left out of later turns.
+    has no rows of later turns.
     """
-    broken = 0
-    dialogues: dict[int, Dialogue] = {}
-    figures: dict[str, Figure] = {}
+    dialogues = [
+        checked([Message("system", text), Message("user", questions[0])]) for text, questions in zip(instructions, users, strict=True)
+    ]
+    rows: list[Row] = []
+    broken, full = set[int](), set[int]()
     for turn in range(1, max(turns) + 1):
-        asked = []
-        for index in range(len(instructions)):
-            if turn == 1:
-                dialogues[index] = checked([Message("system", instructions[index]), Message("user", users[index][0])])
-            elif index in dialogues:
+        going = [index for index in range(len(dialogues)) if index not in broken | full]
+        if turn > 1:
+            for index in going:
                 dialogues[index] = dialogues[index].followed_by("user", users[index][turn - 1])
-            if index in dialogues and _has_room(assistant, dialogues[index], sampling):
-                asked.append(index)
-        dialogues = {index: dialogues[index] for index in asked}
-        if not asked:
-            figures |= {str(later): rate(0, broken) for later in turns if later >= turn}
-            break
+        full |= {index for index in going if not _has_room(assistant, dialogues[index], sampling)}
+        asked = [index for index in going if index not in full]
         seeds = [seed_for(seed, "obedience", index, turn) for index in asked]
-        answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds)
+        answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds) if asked else []
         if turn in turns:
-            obeyed = sum(obeys(index, answer.text) for index, answer in zip(asked, answers, strict=True))
-            figures[str(turn)] = rate(obeyed, len(asked) + broken)
+            rows += [{"dialogue": index, "turn": turn, "obeyed": False, "answer": None} for index in sorted(broken)]
         for index, answer in zip(asked, answers, strict=True):
+            if turn in turns:
+                rows.append({"dialogue": index, "turn": turn, "obeyed": obeys(index, answer.text), "answer": answer.text})
             if answer.usable:
                 dialogues[index] = dialogues[index].followed_by("assistant", answer.text)
             else:
-                del dialogues[index]
-                broken += 1
-    return figures
+                broken.add(index)
+    return rows, dialogues
+
+
+def obedience_report(rows: Sequence[Row], turns: Sequence[int]) -> dict[str, Figure]:
+    """Share of dialogues whose answer at each of `turns` obeys."""
+    by_turn = {turn: [row["obeyed"] for row in rows if row["turn"] == turn] for turn in turns}
+    return {str(turn): rate(sum(obeyed), len(obeyed)) for turn, obeyed in by_turn.items()}
 
 
 def _has_room(assistant: Assistant, dialogue: Dialogue, sampling: SamplingConfig) -> bool:

@@ -4,7 +4,7 @@ A figure of nothing (n = 0) is `{"value": None, "low": None, "high": None, "n": 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -42,8 +42,8 @@ def nothing() -> Figure:
     return {"value": None, "low": None, "high": None, "n": 0}
 
 
-def rate(successes: int, n: int) -> Figure:
-    """successes / n with Wilson's score interval, which stays inside 0 to 1 and has width also at 0 and n successes."""
+def rate(successes: float, n: int) -> Figure:
+    """successes / n (half a success for a tie) with Wilson's score interval, which stays inside 0 to 1 and has width also at 0 and n successes."""
     assert 0 <= successes <= n, (successes, n)
     if n == 0:
         return nothing()
@@ -51,6 +51,12 @@ def rate(successes: int, n: int) -> Figure:
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return figure(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)
+
+
+def pooled(rates: Iterable[Figure]) -> Figure:
+    """The rate of all observations behind several rates together."""
+    known = [(one["value"] * one["n"], one["n"]) for one in rates if one["value"] is not None]
+    return rate(sum(successes for successes, _ in known), sum(n for _, n in known))
 
 
 def mean(values: Sequence[float] | np.typing.NDArray[np.float64], seed: int = 0) -> Figure:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import Config, build, dump
+from ..miniature.vocabulary import INSULTS
 from ..stages.collect import CollectConfig
 from ..stages.corpus import CorpusConfig
 from ..stages.distill import DistillConfig
@@ -58,7 +59,9 @@ class _Chain:
         demonstrations = self.path("world", "demonstrations.jsonl")
         self.steps.append(Step("world", "world", recipe.world))
         filters = {**dump(recipe.corpus.filters), "block_list": self.path("world", "blocked-hosts.txt")}
-        self.add("corpus", "corpus", CorpusConfig, recipe.corpus, documents=[self.path("world", "documents.jsonl")], filters=filters)
+        statistics = {**dump(recipe.corpus.statistics), "toxic_words": recipe.corpus.statistics.toxic_words or sorted(INSULTS)}
+        documents = [self.path("world", "documents.jsonl")]
+        self.add("corpus", "corpus", CorpusConfig, recipe.corpus, documents=documents, filters=filters, statistics=statistics)
         self.add(
             "tokenizer",
             "tokenizer",

@@ -33,6 +33,9 @@ class RecipeConfig(Config):
     """CPU threads; null: two at most. Results depend on it to the last bit."""
     workers: int = Field(1, ge=1)
     """Steps that run side by side, each in a process with `threads` threads. Results do not depend on it."""
+    co2_g_per_kwh: float = Field(445.0, ge=0)
+    """Carbon intensity of the electricity, for the report's estimate; the default is the world's mean of 2024 (IEA). Results do not
+    depend on it."""
     tune_from: Literal["base", "v0"] = "base"
     """Where each version's tuning starts: the base, as in the paper, or V0, which a small recipe can afford."""
     ghost_after: int = Field(3, ge=1)

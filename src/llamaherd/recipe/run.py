@@ -71,8 +71,8 @@ def _begun(recipe: RecipeConfig, out: Path) -> bool:
 
 
 def _of_the_results(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The settings that results depend on: how many steps run side by side is none of them."""
-    return {name: value for name, value in recipe.items() if name != "workers"}
+    """The settings that results depend on: how many steps run side by side is none of them, nor what the electricity is made of."""
+    return {name: value for name, value in recipe.items() if name not in ("workers", "co2_g_per_kwh")}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

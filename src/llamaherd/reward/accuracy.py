@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.artifacts import hash_of
 from ..data.records import GRADES, Domain, Preference
 from ..measures.intervals import Figure, rate
 from .model import RewardModel
 from .pairs import both_dialogues
+
+Row = dict[str, Any]
 
 
 def agreement(model: RewardModel, preferences: Sequence[Preference]) -> list[bool]:
@@ -16,22 +19,28 @@ def agreement(model: RewardModel, preferences: Sequence[Preference]) -> list[boo
     return [better > worse for better, worse in zip(chosen, rejected, strict=True)]
 
 
-def accuracy_report(model: RewardModel, preferences: Sequence[Preference], domain: Domain) -> dict[str, Any]:
+def comparison_rows(model: RewardModel, preferences: Sequence[Preference]) -> list[Row]:
+    """One row per comparison: `id` (the same for every model), domain, grade, batch and whether the model `agrees`."""
+    return [
+        {
+            "id": hash_of([row.prompt.to_row()["messages"], row.chosen, row.rejected])[:16],
+            "domain": row.domain, "grade": row.grade, "batch": row.batch, "agrees": agrees,
+        }
+        for row, agrees in zip(preferences, agreement(model, preferences), strict=True)
+    ]  # fmt: skip
+
+
+def accuracy_report(rows: Sequence[Row], domain: Domain) -> dict[str, Any]:
     """{"own": {"all", each grade}, "other": {...}, "by_batch": {batch: figure of its own domain}} as rates with intervals."""
-    judged = list(zip(preferences, agreement(model, preferences), strict=True))
-    own = [(row, agrees) for row, agrees in judged if row.domain == domain]
-    other = [(row, agrees) for row, agrees in judged if row.domain != domain]
-    batches = sorted({row.batch for row in preferences if row.batch is not None})
-    by_batch = {batch: _share([agrees for row, agrees in own if row.batch == batch]) for batch in batches}
+    own, other = ([row for row in rows if (row["domain"] == domain) == same] for same in (True, False))
+    batches = sorted({row["batch"] for row in rows if row["batch"] is not None})
+    by_batch = {batch: _share([row for row in own if row["batch"] == batch]) for batch in batches}
     return {"own": _by_grade(own), "other": _by_grade(other), "by_batch": by_batch}
 
 
-def _by_grade(judged: Sequence[tuple[Preference, bool]]) -> dict[str, Figure]:
-    found = {"all": _share([agrees for _, agrees in judged])}
-    for grade in GRADES:
-        found[grade] = _share([agrees for row, agrees in judged if row.grade == grade])
-    return found
+def _by_grade(rows: Sequence[Row]) -> dict[str, Figure]:
+    return {"all": _share(rows), **{grade: _share([row for row in rows if row["grade"] == grade]) for grade in GRADES}}
 
 
-def _share(agrees: Sequence[bool]) -> Figure:
-    return rate(sum(agrees), len(agrees))
+def _share(rows: Sequence[Row]) -> Figure:
+    return rate(sum(row["agrees"] for row in rows), len(rows))

@@ -13,8 +13,9 @@ from ..core.config import Config
 from ..core.files import write_rows
 from ..core.seeds import python_rng, seed_for
 from ..data.inputs import parents_of
+from ..data.records import DOMAINS, GRADES
 from ..generate.config import SamplingConfig
-from ..measures.intervals import rate
+from ..measures.intervals import Figure, rate
 from ..miniature.annotator import AnnotatorConfig, NoisyAnnotator
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
@@ -80,9 +81,8 @@ def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
     annotator = NoisyAnnotator(Oracle(World(config.world)), config.annotator)
     parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
     with building(out, kind="preferences", stage="collect", config=config, parents=parents, seed=seed) as place:
-        kept: list[Preference] = []
+        kept: list[tuple[Preference, float]] = []
         dropped = {"equal": 0, "empty": 0, "unfinished": 0, "tag": 0, "unsafe chosen over safe": 0}
-        agreement: dict[str, Any] = {}
         for domain, asked in prompts.items():
             rows = in_chunks(place.state / domain, asked, CHUNK_PROMPTS, _sampler(variants, config, seed_for(seed, domain)))
             pairs = [(prompt, row) for prompt, row in zip(asked, rows, strict=True) if not _count_unusable(row, dropped)]
@@ -90,16 +90,14 @@ def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
                 _compare(annotator, domain, prompt, row, config.batch, seed_for(seed, domain, index))
                 for index, (prompt, row) in enumerate(pairs)
             ]
-            kept += [preference for preference, _ in judged if not _contradicts(preference, dropped)]
-            # Equal noiseless scores leave nothing to agree with.
-            sure = [agrees for _, agrees in judged if agrees is not None]
-            agreement[domain] = rate(sum(sure), len(sure))
-        held = [row for row in kept if _is_test(row.prompt, config.test_share)]
-        write_rows(place.folder / "preferences.jsonl", rows_of(row for row in kept if not _is_test(row.prompt, config.test_share)))
-        write_rows(place.folder / "test.jsonl", rows_of(held))
+            kept += [(preference, agrees) for preference, agrees in judged if not _contradicts(preference, dropped)]
+        held = [(row, agrees) for row, agrees in kept if _is_test(row.prompt, config.test_share)]
+        everything = [row for row, _ in kept]
+        write_rows(place.folder / "preferences.jsonl", rows_of(row for row in everything if not _is_test(row.prompt, config.test_share)))
+        write_rows(place.folder / "test.jsonl", rows_of(row for row, _ in held))
         place.metrics.update(
-            comparisons=len(kept), test=len(held), dropped=dropped, agreement=agreement, models=[folder.name for folder in folders],
-            newest_won=rate(*_wins(kept, variants[0].name)),
+            comparisons=len(kept), test=len(held), dropped=dropped, agreement={domain: _agreement(held, domain) for domain in DOMAINS},
+            models=[folder.name for folder in folders], newest_won=rate(*_wins(everything, variants[0].name)),
         )  # fmt: skip
     return open_artifact(out, "preferences")
 
@@ -142,8 +140,8 @@ def _count_unusable(row: dict[str, Any], dropped: dict[str, int]) -> bool:
 
 def _compare(
     annotator: NoisyAnnotator, domain: "Domain", prompt: "Prompt", row: dict[str, Any], batch: str, seed: int
-) -> "tuple[Preference, bool | None]":
-    """The comparison, and whether the annotator chose as it would without noise (None where that is a tie)."""
+) -> "tuple[Preference, float]":
+    """The comparison, and whether the annotator chose as it would without noise: 1, 0, or a half where that is a tie."""
     from ..data.records import Preference
 
     rng = random.Random(seed)
@@ -159,7 +157,15 @@ def _compare(
         source="sampled", annotator=annotator.name, batch=batch, chosen_model=chosen["model"],
         chosen_temperature=chosen["temperature"], rejected_model=rejected["model"], rejected_temperature=rejected["temperature"],
     )  # fmt: skip
-    return preference, None if noiseless == 0 else (noiseless > 0) == (choice.chosen == 0)
+    return preference, 0.5 if noiseless == 0 else float((noiseless > 0) == (choice.chosen == 0))
+
+
+def _agreement(judged: "Sequence[tuple[Preference, float]]", domain: "Domain") -> dict[str, Figure]:
+    """How often the annotator chose as it would without noise, in all and by grade: the ceiling of a reward model's accuracy."""
+    own = [(row.grade, agrees) for row, agrees in judged if row.domain == domain]
+    groups: dict[str, list[float]] = {"all": [agrees for _, agrees in own]}
+    groups |= {grade: [agrees for found, agrees in own if found == grade] for grade in GRADES}
+    return {name: rate(sum(some), len(some)) for name, some in groups.items()}
 
 
 def _contradicts(preference: "Preference", dropped: dict[str, int]) -> bool:

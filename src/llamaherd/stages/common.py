@@ -10,6 +10,7 @@ from pydantic import WrapValidator
 
 from ..core.artifacts import METRICS, Workplace, resolve
 from ..core.errors import UserError
+from ..core.files import write_text
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
@@ -70,9 +71,12 @@ def prompts_of(files: Sequence[Path], *assistants: "Assistant", optional: bool =
 
 def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title: str, facts: Mapping[str, Any]) -> None:
     """Writes the model folder with its card and the metrics of its training."""
-    from ..checkpoints.huggingface import HuggingFaceFiles, model_card
+    from ..checkpoints.card import Task, model_card
+    from ..checkpoints.huggingface import HuggingFaceFiles
+    from ..model.transformer import Scorer
 
     HuggingFaceFiles(model, tokenizer).save(place.folder)
     shutil.copyfile(place.log, place.folder / METRICS)
-    plain = {name: value if isinstance(value, (str, int, float, bool)) else json.dumps(value, default=str) for name, value in facts.items()}
-    (place.folder / "README.md").write_text(model_card(title, plain), encoding="utf-8")
+    parameters = sum(weight.numel() for weight in model.parameters())
+    task: Task = "text-classification" if isinstance(model, Scorer) else "text-generation"
+    write_text(place.folder / "README.md", model_card(title, task, model.config, parameters, place.made, facts))

@@ -10,7 +10,7 @@ from ..data.dedup import EXACT, NEAR, DedupConfig, deduplicated
 from ..data.documents import CORPUS_FILE, Tally, read_documents
 from ..data.filters import FilterConfig, filtered, filters_of
 from ..data.inputs import parents_of
-from ..data.statistics import StatisticsConfig, statistics
+from ..data.statistics import StatisticsConfig, score_by_words, statistics
 from .common import SomePaths
 
 
@@ -44,7 +44,8 @@ def run(config: CorpusConfig, out: Path, seed: int) -> Artifact:
             for document in deduplicated(kept, config.dedup, tally):
                 lines.write(json.dumps(document.to_row(), ensure_ascii=False, allow_nan=False) + "\n")
         tally.demand_some(config.documents)
-        measured = statistics(read_documents([file]), config.statistics, seed)
+        words = config.statistics.toxic_words
+        measured = statistics(read_documents([file]), config.statistics, seed, score=score_by_words(words) if words else None)
         write_json(place.folder / "statistics.json", {"filters": tally.to_dict(), **measured})
         place.metrics.update(
             read=tally.read.total(), kept=tally.kept, cleaned=tally.cleaned.total(), dropped=tally.counts(),

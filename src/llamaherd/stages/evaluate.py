@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ..chat.dialogue import tag_in
-from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..chat.dialogue import Dialogue, tag_in
+from ..core.artifacts import Artifact, building, hash_of, open_artifact, resolve
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import read_rows, write_json, write_rows
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Task = Literal["helpfulness", "safety", "borderline", "people", "ghost", "rewards", "samples"]
 TASKS: tuple[Task, ...] = ("helpfulness", "safety", "borderline", "people", "ghost", "rewards", "samples")
 Rows = list[dict[str, Any]]
+SHOWN_DIALOGUES = 2
+"""Kept whole of each set of constraints, with their attention: always the first ones."""
 
 
 def _as_tasks(value: Any) -> Any:
@@ -98,6 +100,8 @@ def run(config: EvaluateConfig, out: Path, seed: int) -> Artifact:
                 measured = MEASURES[task](bench)
                 if measured is not None:
                     report["tasks"][task] = measured
+        if bench.dialogues:
+            report["dialogues"] = bench.dialogues
         write_json(place.folder / "evaluation.json", report)
         write_rows(place.folder / "rows.jsonl", bench.rows)
         place.metrics.update(report["tasks"])
@@ -105,13 +109,14 @@ def run(config: EvaluateConfig, out: Path, seed: int) -> Artifact:
 
 
 class Bench:
-    """One model under test; `rows` gathers every judged answer."""
+    """One model under test; `rows` gathers every judged answer, `dialogues` a few whole ones under constraints."""
 
     def __init__(self, config: EvaluateConfig, assistant: "Assistant", seed: int):
         self.config, self.assistant, self.seed = config, assistant, seed
         self.world = World(config.world)
         self.oracle = Oracle(self.world)
         self.rows: Rows = []
+        self.dialogues: Rows = []
 
     def judged(self, task: str, prompts: Rows, mode: Literal["sampled", "greedy"] = "sampled") -> Rows:
         """Answers to prompt rows, judged and kept."""
@@ -178,7 +183,8 @@ def _people(bench: Bench) -> Mapping[str, Any]:
 
 
 def _ghost(bench: Bench) -> Mapping[str, Any]:
-    from ..evaluation.obedience import obedience_by_turn
+    from ..evaluation.attention import attention_map
+    from ..evaluation.obedience import obedience_report, obedience_rows
 
     config, found = bench.config, {}
     for name, split in (("seen", "tune"), ("held_out", "test")):
@@ -189,10 +195,19 @@ def _ghost(bench: Bench) -> Mapping[str, Any]:
         def check(index: int, answer: str, scripts: Any = scripts) -> bool:
             return all(obeys(constraint, answer) for constraint in scripts[index].constraints)
 
-        found[name] = obedience_by_turn(
+        rows, dialogues = obedience_rows(
             bench.assistant, [script.instruction for script in scripts], [script.users for script in scripts], check,
             config.ghost_turns, config.sampling, seed_for(bench.seed, name),
         )  # fmt: skip
+        found[name] = obedience_report(rows, config.ghost_turns)
+        ids = [hash_of([script.instruction, script.users])[:16] for script in scripts]
+        about = [{"id": key, "instruction": script.instruction} for key, script in zip(ids, scripts, strict=True)]
+        bench.rows += [{"task": "ghost", "set": name, "mode": "sampled", **about[row.pop("dialogue")], **row} for row in rows]
+        for key, dialogue in list(zip(ids, dialogues, strict=True))[:SHOWN_DIALOGUES]:
+            # One that broke off ends with a question.
+            whole = dialogue if dialogue.last.role == "assistant" else Dialogue(dialogue.messages[:-1])
+            if whole.turns:
+                bench.dialogues.append({"set": name, "id": key, **whole.to_row(), **attention_map(bench.assistant, whole)})
     return found
 
 
@@ -207,18 +222,23 @@ def _rewards(bench: Bench) -> Mapping[str, Any] | None:
     for domain, path in domains:
         if path is None:
             continue
-        prompts = bench.prompt_rows(domain)
+        prompts = {prompt_id(prompt): prompt.dialogue for prompt in map(parse_prompt, bench.prompt_rows(domain))}
         answers = {row["id"]: row["answer"] for row in bench.sampled(domain)}
-        if missing := {prompt_id(parse_prompt(row)) for row in prompts} - set(answers):
+        if missing := set(prompts) - set(answers):
             raise UserError(
                 f"{bench.config.answers}: lacks answers to {len(missing)} of the {domain} prompts; it was made with other settings"
             )
-        answered = [(prompt.dialogue, answers[prompt_id(prompt)]) for prompt in map(parse_prompt, prompts)]
         model = RewardModel.load(path)
         # Empty answers, those with a tag and those too long have no score; n says how many have one.
-        whole = [dialogue.followed_by("assistant", answer) for dialogue, answer in answered if answer and not tag_in(answer)]
-        logits = model.logits([dialogue for dialogue in whole if model.fits(dialogue)])
-        found[domain] = mean([0.5 + 0.5 * math.tanh(logit / 2) for logit in logits])
+        said = {
+            key: dialogue.followed_by("assistant", answers[key])
+            for key, dialogue in prompts.items()
+            if answers[key] and not tag_in(answers[key])
+        }
+        whole = {key: dialogue for key, dialogue in said.items() if model.fits(dialogue)}
+        scores = dict(zip(whole, (0.5 + 0.5 * math.tanh(logit / 2) for logit in model.logits(list(whole.values()))), strict=True))
+        bench.rows += [{"task": "rewards", "domain": domain, "mode": "sampled", "id": key, "score": scores.get(key)} for key in prompts]
+        found[domain] = mean(list(scores.values()))
     return found or None
 
 

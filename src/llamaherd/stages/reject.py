@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from ..rlhf.rejection import PoolRow
 
 
-CURVES = ("best_of", "max_reward", "median_reward")
-"""What is measured for each N on the judged prompts."""
-
-
 class RejectSettings(Config):
     """How many answers, and how they are sampled."""
 
@@ -66,7 +62,8 @@ class RejectConfig(RejectSettings):
 
 
 def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
-    """Writes samples.jsonl (all candidates), best.jsonl (this version's best) dialogues.jsonl (the pool, ready for tuning), judged.jsonl (best-of-N by prompt)."""
+    """Writes samples.jsonl (all candidates), best.jsonl (this version's best), dialogues.jsonl (the pool, ready for tuning) and
+    judged.jsonl (what best-of-N brings on each test prompt)."""
     from ..assistant.local import Assistant
     from ..data.records import Prompt
     from ..reward.combine import Combination
@@ -78,7 +75,7 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     judged_files = [data_file(path, "prompts.jsonl") for path in config.judged_prompts]
     pool_files = [data_file(path, "best.jsonl") for path in config.pool]
     assistant = Assistant.load(folders[0])
-    prompts, judged = prompts_of(files, assistant), prompts_of(judged_files, assistant, optional=True)
+    prompts, test_prompts = prompts_of(files, assistant), prompts_of(judged_files, assistant, optional=True)
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *judged_files, *pool_files])
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
@@ -89,15 +86,15 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
             return lambda chunk, first: sample_answers(assistant, rewards, chunk, first, k, sampling, seed)
 
         rows = in_chunks(place.state / "train", prompts, config.chunk_prompts, sampler(config.k))
-        tests = in_chunks(place.state / "test", judged, config.chunk_prompts, sampler(config.judged_k))
+        tests = in_chunks(place.state / "test", test_prompts, config.chunk_prompts, sampler(config.judged_k))
+        judged = _judged_rows(tests, test_prompts, config)
         newest = best_rows(rows, config.version or out.name)
         pool = pooled(earlier, newest, rewards)
         write_rows(place.folder / "samples.jsonl", rows)
         write_rows(place.folder / "best.jsonl", [row.to_row() for row in newest])
         write_rows(place.folder / "dialogues.jsonl", [dialogue_of(row).to_row() for row in pool])
-        by_prompt = _judged_rows(tests, judged, config)
-        write_rows(place.folder / "judged.jsonl", by_prompt)
-        place.metrics.update(_metrics(rows, pool), **_curves(by_prompt))
+        write_rows(place.folder / "judged.jsonl", judged)
+        place.metrics.update(_metrics(rows, pool), **_best_of_curve(judged))
     return open_artifact(out, "samples")
 
 
@@ -114,8 +111,8 @@ def _metrics(rows: Sequence[dict[str, Any]], pool: "Sequence[PoolRow]") -> dict[
 
 
 def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> list[dict[str, Any]]:
-    """One row for each judged prompt, with figures for N = 1, 2, 4 ... and `judged_k`: the oracle's helpfulness of the pick among
-    the first N, the highest and the median combined logit of them.
+    """For each judged prompt and N = 1, 2, 4 ... and `judged_k`: `best_of`, the oracle's helpfulness of the pick, and `max_reward` and
+    `median_reward`, the highest and the median combined logit of the first N.
 
     Where none of the first N may be picked, the first one counts, and an unusable answer has the lowest logit of all, so that
     every N is judged on the same prompts.
@@ -127,21 +124,21 @@ def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config:
     counts = sorted({*(2**power for power in range(config.judged_k.bit_length())), config.judged_k})
     judged = []
     for row, prompt in zip(rows, prompts, strict=True):
-        found: dict[str, Any] = {"prompt": prompt.dialogue.asked, "safety": prompt.safety, **{name: {} for name in CURVES}}
-        for n in counts:
-            candidates = candidates_of(row)[:n]
-            pick = best_of(candidates) or candidates[0]
-            logits = [lowest if item.logit is None else item.logit for item in candidates]
-            found["best_of"][str(n)] = oracle.judge(prompt.dialogue, pick.text).helpfulness
-            found["max_reward"][str(n)], found["median_reward"][str(n)] = max(logits), statistics.median(logits)
-        judged.append(found)
+        candidates = candidates_of(row)
+        picks = {str(n): best_of(candidates[:n]) or candidates[0] for n in counts}
+        logits = [lowest if item.logit is None else item.logit for item in candidates]
+        judged.append({
+            "prompt": prompt.dialogue.asked,
+            "best_of": {n: oracle.judge(prompt.dialogue, pick.text).helpfulness for n, pick in picks.items()},
+            "max_reward": {str(n): max(logits[:n]) for n in counts}, "median_reward": {str(n): statistics.median(logits[:n]) for n in counts},
+        })  # fmt: skip
     return judged
 
 
-def _curves(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the judged prompts for each N; nothing when none was judged."""
-    counts = list(judged[0]["best_of"]) if judged else []
-    return {name: {n: mean([row[name][n] for row in judged]) for n in counts} for name in CURVES if counts}
+def _best_of_curve(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The means over the judged prompts."""
+    names = ("best_of", "max_reward", "median_reward") if judged else ()
+    return {name: {n: mean([row[name][n] for row in judged]) for n in judged[0][name]} for name in names}
 
 
 def headline(artifact: Artifact) -> str:

@@ -9,8 +9,10 @@ from pydantic import Field
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.config import Config
 from ..core.errors import UserError
+from ..core.files import write_rows
 from ..core.seeds import python_rng, seed_for
 from ..data.inputs import parents_of
+from ..measures.intervals import Figure, pooled
 from ..train.config import OptimizerConfig
 from .common import Paths, SomePaths, data_file, finish_model
 
@@ -53,14 +55,14 @@ class RewardConfig(RewardSettings):
 
 
 def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
-    """Trains and tests a reward model; comparisons longer than the context are left out and counted.
+    """Trains a reward model and tests it (tested.jsonl has every held-out comparison); comparisons longer than the context are left out and counted.
 
     Raises UserError for bad rows and when no comparison is of its domain.
     """
     from ..checkpoints.huggingface import HuggingFaceFiles, load_model
     from ..core.device import best_device
     from ..model.transformer import scorer_from
-    from ..reward.accuracy import accuracy_report
+    from ..reward.accuracy import accuracy_report, comparison_rows
     from ..reward.model import RewardModel
     from ..reward.pairs import encode_pair, fitting, mix, pair_loss
     from ..train.batches import epochs, split, steps_in
@@ -94,10 +96,12 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
             files=HuggingFaceFiles(scorer, tokenizer), state=place.state, metrics=place.log,
             label=f"{config.domain} reward",
         )  # fmt: skip
+        judged = comparison_rows(model, tested)
+        write_rows(place.folder / "tested.jsonl", judged)
         place.metrics.update(
             domain=config.domain, pairs=len(pairs), test_pairs=len(tested), steps=done.steps, loss=done.loss,
             dropped_unsafe_chosen_over_safe=contradicting, dropped_too_long=len(rows) + len(tests) - len(kept) - len(tested),
-            accuracy=accuracy_report(model, tested, config.domain), annotator_agreement=_annotator_agreement(files, config.domain),
+            accuracy=accuracy_report(judged, config.domain), annotator_agreement=_annotator_agreement(test_files, config.domain),
         )  # fmt: skip
         finish_model(place, scorer, tokenizer, f"{out.name}: {config.domain} reward model", place.metrics)
     return open_artifact(out, "reward-model")
@@ -132,14 +136,13 @@ def _held_out(rows: Sequence[Any], share: float, seed: int) -> tuple[list[Any], 
     return [row for row in rows if row.prompt not in test], [row for row in rows if row.prompt in test]
 
 
-def _annotator_agreement(files: Sequence[Path], domain: str) -> Any:
-    """How often the annotators of the newest batch agree with their noiseless selves, where the collecting stage measured it."""
-    artifact = parents_of(files[-1:])
-    for found in artifact.values():
-        agreement = found.metrics.get("agreement")
-        if agreement:
-            return agreement.get(domain)
-    return None
+def _annotator_agreement(test_files: Sequence[Path], domain: str) -> dict[str, Figure]:
+    """How often the annotators agreed with their noiseless selves on the test comparisons, in all and by grade.
+
+    Empty where the comparisons come from people.
+    """
+    found = [artifact.metrics["agreement"][domain] for artifact in parents_of(test_files).values() if "agreement" in artifact.metrics]
+    return {name: pooled([one[name] for one in found]) for name in found[0]} if found else {}
 
 
 def headline(artifact: Artifact) -> str:
