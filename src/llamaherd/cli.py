@@ -108,6 +108,41 @@ def run(recipe: Annotated[str, Parameter(allow_leading_hyphen=True)] = "miniatur
     run_recipe(load_recipe(recipe, settings), out or Path("runs") / Path(recipe).stem, lambda line: print(line, flush=True))
 
 
+@app.command
+def claims(
+    recipe: Annotated[str, Parameter(allow_leading_hyphen=True)] = "miniature",
+    *settings: Settings,
+    seeds: str = "0,1,2",
+    out: Path = Path("runs/claims"),
+) -> None:
+    """Hold the paper's claims against a recipe: its run for every seed, what the claims need beyond it, and the ledger.
+
+    Parameters
+    ----------
+    recipe
+        A packaged name, or a YAML file.
+    seeds
+        Seeds with commas between; what is measured is pooled over them.
+    out
+        Folder of a run for each seed, ledger.json and ledger.html; given again, the command goes on where it was.
+    """
+    from .recipe.claims.run import run_claims
+    from .recipe.config import load_recipe
+
+    if recipe.startswith("--"):
+        recipe, settings = "miniature", (recipe, *settings)
+    if any(token.partition("=")[0] == "--seed" for token in settings):
+        raise UserError("claims takes --seeds, such as --seeds=0,1,2, and no --seed")
+    run_claims(load_recipe(recipe, settings), _seeds(seeds), out, lambda line: print(line, flush=True))
+
+
+def _seeds(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise UserError(f"--seeds {text!r}: expected different numbers with commas between, such as 0,1,2")
+    return list(map(int, parts))
+
+
 @data.command
 def stats(*files: Path) -> None:
     """Count documents, sources, languages and pronouns of document files, as JSON.
@@ -288,10 +323,10 @@ def _settings_help(tokens: Sequence[str]) -> str:
     from .core.config import describe
 
     words = [token for token in tokens if not token.startswith("-")]
-    command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in (*STAGES, "run", "evaluate")), None)
+    command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in (*STAGES, "run", "claims", "evaluate")), None)
     if command is None:
         return ""
-    if command == "run":
+    if command in ("run", "claims"):
         from .recipe.config import RecipeConfig, load_recipe
 
         rows = describe(RecipeConfig, defaults=load_recipe(words[1] if len(words) > 1 else "miniature"))

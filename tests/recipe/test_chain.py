@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from llamaherd.recipe.chain import Step, chain
+from llamaherd.recipe.chain import chain
 from llamaherd.recipe.config import RecipeConfig, load_recipe
 from llamaherd.recipe.forecast import work
 from llamaherd.recipe.schedule import needs
+from llamaherd.recipe.steps import Step
 
 RUN = Path("runs/x")
 

@@ -14,7 +14,8 @@ from llamaherd.core.errors import UserError
 from llamaherd.core.files import read_json
 from llamaherd.recipe.chain import chain
 from llamaherd.recipe.config import load_recipe
-from llamaherd.recipe.run import MovingLine, Pace, run_recipe
+from llamaherd.recipe.executor import MovingLine, Pace
+from llamaherd.recipe.run import run_recipe
 
 
 def silent(line: str) -> None:

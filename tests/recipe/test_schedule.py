@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llamaherd.recipe.chain import Step
 from llamaherd.recipe.schedule import Schedule, needs
+from llamaherd.recipe.steps import Step
 from llamaherd.stages.sft import SftConfig
 
 RUN = Path("runs/x")
@@ -14,7 +14,7 @@ EXPECTED_S = {"a": 4.0, "b": 1.0, "c": 5.0, "d": 2.0, "e": 3.0}
 
 def step(name: str, *waits: str) -> Step:
     values = {"model": "elsewhere/model", "data": [str(RUN / other / "dialogues.jsonl") for other in waits] or ["own.jsonl"]}
-    return Step(name, "sft", SftConfig.model_validate(values))
+    return Step(name, "sft", SftConfig.model_validate(values), 0)
 
 
 @pytest.fixture

@@ -9,24 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from llamaherd.core.config import dump
 from llamaherd.core.errors import UserError
-from llamaherd.core.files import write_json
+from llamaherd.recipe.chain import chain
 from llamaherd.recipe.config import load_recipe
 from llamaherd.recipe.run import run_recipe
+from llamaherd.recipe.steps import Step
 from llamaherd.recipe.workers import Workers
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    write_json(tmp_path / "recipe.json", dump(load_recipe("tiny")))
-    return tmp_path
+    return tmp_path / "run"
 
 
-def test_a_step_is_done_and_the_process_takes_the_next(run: Path) -> None:
-    with Workers(run, 2) as workers:
+@pytest.fixture
+def steps(run: Path) -> dict[str, Step]:
+    return {step.name: step for step in chain(load_recipe("tiny"), run)}
+
+
+def test_a_step_is_done_and_the_process_takes_the_next(run: Path, steps: dict[str, Step]) -> None:
+    with Workers(run, 1) as workers:
         for name in ("world", "corpus"):
-            workers.start(name)
+            workers.start(steps[name])
             assert workers.running == {name}
             step, message = workers.wait()
             assert (step, message["done"]) == (name, name)
@@ -38,33 +42,34 @@ def test_a_step_is_done_and_the_process_takes_the_next(run: Path) -> None:
     assert [worker.process.poll() is None for worker in workers.all] == [False]
 
 
-def test_errors_for_users_arrive_as_such(run: Path) -> None:
+def test_errors_for_users_arrive_as_such(run: Path, steps: dict[str, Step]) -> None:
     with Workers(run, 1) as workers:
-        workers.start("v0")
+        workers.start(steps["v0"])
         with pytest.raises(UserError, match="base"):
             workers.wait()
 
 
-def test_a_failing_disk_is_an_os_error(run: Path) -> None:
+def test_a_failing_disk_is_an_os_error(run: Path, steps: dict[str, Step]) -> None:
+    run.mkdir()
     (run / "world.partial").write_text("a file where a folder must be")
     with Workers(run, 1) as workers:
-        workers.start("world")
+        workers.start(steps["world"])
         with pytest.raises(OSError, match="world.partial"):
             workers.wait()
 
 
-def test_a_process_that_is_killed_is_named(run: Path) -> None:
+def test_a_process_that_is_killed_is_named(run: Path, steps: dict[str, Step]) -> None:
     with Workers(run, 1) as workers:
-        workers.start("world")
+        workers.start(steps["world"])
         workers.all[0].process.kill()
         with pytest.raises(UserError, match="that worked on world ended with code -9; is memory short"):
             workers.wait()
 
 
-def test_training_tells_how_far_it_is(run: Path) -> None:
+def test_training_tells_how_far_it_is(run: Path, steps: dict[str, Step]) -> None:
     with Workers(run, 1) as workers:
         for name in ("world", "corpus", "tokenizer", "shards", "base"):
-            workers.start(name)
+            workers.start(steps[name])
             messages = [workers.wait()[1]]
             while "done" not in messages[-1]:
                 messages.append(workers.wait()[1])

@@ -2,7 +2,7 @@ import pytest
 
 from llamaherd.chat.dialogue import Dialogue, Message, checked
 from llamaherd.data.records import Domain, Grade, Preference
-from llamaherd.reward.accuracy import accuracy_report, agreement, comparison_rows
+from llamaherd.reward.accuracy import accuracy_report, comparison_rows
 
 PROMPT = checked([Message("user", "Hello")])
 
@@ -33,8 +33,16 @@ def compared(model: object = None) -> list[dict[str, object]]:
     return comparison_rows(model or ByLength(), ROWS)  # type: ignore[arg-type]
 
 
+def test_a_row_says_what_it_is_about_and_both_logits() -> None:
+    assert [found["agrees"] for found in compared()] == [True, True, False, False, True, True, False]
+    first = {name: value for name, value in compared()[0].items() if name != "id"}
+    assert first == {
+        "domain": "helpfulness", "batch": "v1", "grade": "significantly", "chosen_logit": 4.0, "rejected_logit": 2.0,
+        "chosen_safe": None, "rejected_safe": None, "agrees": True,
+    }  # fmt: skip
+
+
 def test_hand_counted() -> None:
-    assert agreement(ByLength(), ROWS) == [True, True, False, False, True, True, False]  # type: ignore[arg-type]
     report = accuracy_report(compared(), "helpfulness")
 
     def counted(figure: dict[str, float]) -> tuple[float | None, int]:

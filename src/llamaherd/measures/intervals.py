@@ -4,8 +4,8 @@ A figure of nothing (n = 0) is `{"value": None, "low": None, "high": None, "n": 
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -81,6 +81,36 @@ def paired_difference(a: Sequence[float] | np.typing.NDArray[np.float64], b: Seq
     return mean(np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64), seed)
 
 
+def over_seeds(seeds: Sequence[Mapping[str, float]], seed: int = 0) -> Figure:
+    """Mean over seeds of each seed's mean over prompts, bootstrapped over prompts; `seeds` holds a value for each prompt's id.
+
+    A prompt that several seeds were asked is drawn for all of them at once: three seeds do not make three prompts of one.
+    So n counts different prompts. Seeds without any value are left out.
+    """
+    measured = [values for values in seeds if values]
+    if not measured:
+        return nothing()
+    prompts = sorted({prompt for values in measured for prompt in values})
+    known = np.array([[prompt in values for prompt in prompts] for values in measured], dtype=np.float64)
+    table = np.array([[values.get(prompt, 0.0) for prompt in prompts] for values in measured], dtype=np.float64)
+    assert np.isfinite(table).all(), "a mean of numbers that are not all finite"
+    rng, even = np.random.default_rng(seed), np.full(len(prompts), 1 / len(prompts))
+    rows = max(1, BLOCK_DRAWS // len(prompts))
+    drawn = [
+        _weighted(rng.multinomial(len(prompts), even, min(rows, RESAMPLES - done)), table, known) for done in range(0, RESAMPLES, rows)
+    ]
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
+    value = float(_weighted(np.ones((1, len(prompts))), table, known)[0])
+    return figure(value, min(low, value), max(high, value), len(prompts))
+
+
+def _weighted(times: np.typing.NDArray[Any], table: np.typing.NDArray[Any], known: np.typing.NDArray[Any]) -> np.typing.NDArray[Any]:
+    """[R] means over seeds [S, P], where each prompt counts `times` [R, P]; a seed none of whose prompts was drawn is left out."""
+    counts, sums = times @ known.T, times @ table.T
+    means: np.typing.NDArray[Any] = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return np.asarray(np.nanmean(means, axis=1))
+
+
 def difference(a: Figure, b: Figure) -> Figure:
     """b - a of two figures, from their own intervals (Newcombe 1998, method 10). n is the smaller one's.
 
@@ -92,6 +122,21 @@ def difference(a: Figure, b: Figure) -> Figure:
     below = math.hypot(b["value"] - b["low"], a["high"] - a["value"])
     above = math.hypot(b["high"] - b["value"], a["value"] - a["low"])
     return figure(value, value - below, value + above, min(a["n"], b["n"]))
+
+
+def averaged(figures: Sequence[Figure]) -> Figure:
+    """Mean of figures that were measured apart, from their own intervals as in `difference`; n is their sum. Empty ones are left out."""
+    found = [
+        (one["value"], one["low"], one["high"])
+        for one in figures
+        if one["value"] is not None and one["low"] is not None and one["high"] is not None
+    ]
+    if not found:
+        return nothing()
+    value = sum(middle for middle, _, _ in found) / len(found)
+    below = math.hypot(*(middle - low for middle, low, _ in found)) / len(found)
+    above = math.hypot(*(high - middle for middle, _, high in found)) / len(found)
+    return figure(value, value - below, value + above, sum(one["n"] for one in figures))
 
 
 def scaled(one: Figure, factor: float) -> Figure:

@@ -6,11 +6,10 @@ after version `ghost_after`, unless it is the last: ghost, distilled; every vers
 end a judgement by the last reward models
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Config, build, dump
+from ..core.config import Config, dump
 from ..miniature.vocabulary import INSULTS
 from ..stages.collect import CollectConfig
 from ..stages.corpus import CorpusConfig
@@ -24,18 +23,11 @@ from ..stages.reward import RewardConfig
 from ..stages.sft import SftConfig, SftSettings
 from ..stages.shards import ShardsConfig
 from ..stages.tokenizer import TokenizerStageConfig
+from ..stages.world import WorldStageConfig
 from .config import RecipeConfig
+from .steps import Step, step
 
 DOMAINS = ("helpfulness", "safety")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One artifact of the run: its name, the stage that makes it, that stage's settings."""
-
-    name: str
-    stage: str
-    config: Config
 
 
 class _Chain:
@@ -51,13 +43,12 @@ class _Chain:
         return {domain: self.path(f"v{n}-{domain}") for domain in DOMAINS}
 
     def add(self, name: str, stage: str, kind: type[Config], settings: Config | None = None, **inputs: Any) -> None:
-        values = {**(dump(settings) if settings else {}), **inputs}
-        self.steps.append(Step(name, stage, build(kind, values)))
+        self.steps.append(step(name, stage, kind, self.recipe.seed, settings, **inputs))
 
     def foundation(self) -> None:
         recipe = self.recipe
         demonstrations = self.path("world", "demonstrations.jsonl")
-        self.steps.append(Step("world", "world", recipe.world))
+        self.add("world", "world", WorldStageConfig, recipe.world)
         filters = {**dump(recipe.corpus.filters), "block_list": self.path("world", "blocked-hosts.txt")}
         statistics = {**dump(recipe.corpus.statistics), "toxic_words": recipe.corpus.statistics.toxic_words or sorted(INSULTS)}
         documents = [self.path("world", "documents.jsonl")]

@@ -22,6 +22,7 @@ from ..stages.sft import SftSettings
 from ..stages.shards import ShardsSettings
 from ..stages.world import WorldStageConfig
 from ..tokenizer.training import TokenizerConfig
+from .claims.config import ClaimsConfig
 
 
 class RecipeConfig(Config):
@@ -74,6 +75,8 @@ class RecipeConfig(Config):
     """Safety distillation's answers."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What every version is asked."""
+    claims: ClaimsConfig = ClaimsConfig()
+    """What `llamaherd claims` makes beyond the run."""
 
 
 def packaged() -> list[str]:

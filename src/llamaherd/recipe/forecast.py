@@ -1,8 +1,12 @@
-"""How the work of a run is spread over its steps, for the time left: the factors are from runs of the packaged recipes on a CPU."""
+"""How the work of a chain is spread over its steps, for the time left: the factors are from runs of the packaged recipes on a CPU."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from ..stages.pretrain import shape
-from .chain import Step
 from .config import RecipeConfig
+from .steps import Step
 
 _TURN_TOKENS = 40
 """A question with its answer, roughly; only the proportions between steps matter."""
@@ -13,47 +17,61 @@ _LEAST_S = 0.05
 
 
 def work(step: Step, recipe: RecipeConfig) -> float:
-    """Expected seconds of a step on one core."""
-    world, tests = recipe.world, recipe.evaluate
+    """Expected seconds of a step on one core, from its settings and from how much the recipe's world writes."""
+    config: Any = step.config
     if step.stage in ("world", "corpus", "tokenizer", "shards"):
-        return _LEAST_S + world.documents * (2e-4 if step.stage == "corpus" else 2e-5)
-    weight_s = _SECONDS_PER_WEIGHT * shape(recipe.pretrain, recipe.tokenizer.vocab_size).parameters
+        documents: int = config.documents if step.stage == "world" else recipe.world.documents
+        return _LEAST_S + documents * (2e-4 if step.stage == "corpus" else 2e-5)
+    weights = shape(recipe.pretrain, recipe.tokenizer.vocab_size).parameters
     if step.stage == "pretrain":
-        return _LEAST_S + weight_s * 3.0 * recipe.pretrain.steps * recipe.pretrain.batch_rows * recipe.pretrain.row_tokens
-    obedience = 2 * tests.ghost_dialogues * max(tests.ghost_turns)
-    turns = {
-        "sft": 2.0 * _tuned_rows(step, recipe) if step.stage == "sft" else 0.0,
-        "collect": 15.0 * (world.helpfulness_pairs + world.safety_pairs),
-        "reward": 1.2 * _pair_rows(step, recipe) if step.stage == "reward" else 0.0,
-        "reject": 8.0 * world.rejection_prompts * recipe.reject.k,
-        "ppo": 30.0 * recipe.ppo.ppo.iterations * recipe.ppo.ppo.batch,
-        "ghost": 5.0 * world.ghost_dialogues * sum(world.ghost_turns),
-        "distill": 50.0 * world.distilled_prompts,
-        "evaluate": 2.0 * (tests.helpfulness_prompts + tests.safety_prompts)
-        if step.name.endswith("-rewards")
-        else 20.0 * (2 * tests.helpfulness_prompts + tests.safety_prompts + tests.borderline_prompts + tests.people_prompts + obedience),
-    }
-    return _LEAST_S + weight_s * turns[step.stage] * _TURN_TOKENS
+        own = shape(config, recipe.tokenizer.vocab_size).parameters
+        tokens: int = config.steps * config.batch_rows * config.row_tokens
+        return _LEAST_S + _SECONDS_PER_WEIGHT * own * 3.0 * tokens
+    return _LEAST_S + _SECONDS_PER_WEIGHT * weights * _TURN_TOKENS * _TURNS[step.stage](config, recipe)
 
 
-def _version(step: Step) -> int:
-    return int(step.name[1:].partition("-")[0])
+def _tuning(config: Any, recipe: RecipeConfig) -> float:
+    if config.steps:
+        return float(2 * config.steps * config.batch_rows * (config.row_tokens or 4096) / _TURN_TOKENS)
+    shares = config.shares or [1.0] * len(config.data)
+    dialogues = sum(share * _dialogues(path, recipe) for path, share in zip(config.data, shares, strict=True))
+    return float(6.0 * config.epochs * dialogues)
 
 
-def _tuned_rows(step: Step, recipe: RecipeConfig) -> float:
-    version = _version(step)
-    if version == 0:
-        return 3.0 * recipe.world.dialogues * (recipe.early if step.name == "v0-early" else recipe.sft).epochs
-    if recipe.tune.steps:
-        return recipe.tune.steps * recipe.tune.batch_rows * (recipe.tune.row_tokens or 4096) / _TURN_TOKENS
-    rows = recipe.demonstrations_share * recipe.world.dialogues + version * recipe.world.rejection_prompts
-    if version > recipe.ghost_after:
-        rows += recipe.world.ghost_dialogues * 4 + recipe.world.distilled_prompts + recipe.world.harmless_prompts
-    return 3.0 * rows * recipe.tune.epochs
+def _dialogues(path: Path, recipe: RecipeConfig) -> float:
+    """Dialogues of a file, roughly."""
+    if path.name == "demonstrations.jsonl":
+        return recipe.world.dialogues
+    return 4.0 * recipe.world.ghost_dialogues if path.parent.name == "ghost" else 2.0 * recipe.world.rejection_prompts
 
 
-def _pair_rows(step: Step, recipe: RecipeConfig) -> float:
-    helpfulness = step.name.endswith("helpfulness")
-    own = recipe.world.helpfulness_pairs if helpfulness else recipe.world.safety_pairs
-    settings = recipe.helpfulness if helpfulness else recipe.safety
-    return 3.0 * settings.epochs * 2 * _version(step) * own * (1 + settings.other_share) * 0.8
+def _rewarding(config: Any, recipe: RecipeConfig) -> float:
+    world = recipe.world
+    own, other = world.helpfulness_pairs, world.safety_pairs
+    if config.domain == "safety":
+        own, other = other, own
+    pairs = len(config.data) * (own + min(other, config.other_share * own))
+    return float(5.8 * config.epochs * pairs)
+
+
+def _evaluating(config: Any, recipe: RecipeConfig) -> float:
+    costs = {
+        "helpfulness": 40.0 * config.helpfulness_prompts, "safety": 20.0 * config.safety_prompts,
+        "borderline": 20.0 * config.borderline_prompts, "people": 20.0 * config.people_prompts,
+        "ghost": 40.0 * config.ghost_dialogues * max(config.ghost_turns),
+        "rewards": (2.0 if config.answers else 22.0) * (config.helpfulness_prompts + config.safety_prompts),
+    }  # fmt: skip
+    return sum(float(costs.get(task, 0)) for task in config.tasks)
+
+
+_TURNS: dict[str, Callable[[Any, RecipeConfig], float]] = {
+    "sft": _tuning,
+    "collect": lambda config, recipe: 15.0 * (recipe.world.helpfulness_pairs + recipe.world.safety_pairs),
+    "reward": _rewarding,
+    "reject": lambda config, recipe: 8.0 * recipe.world.rejection_prompts * config.k,
+    "ppo": lambda config, recipe: 30.0 * config.ppo.iterations * config.ppo.batch,
+    "ghost": lambda config, recipe: 5.0 * recipe.world.ghost_dialogues * sum(recipe.world.ghost_turns),
+    "distill": lambda config, recipe: 50.0 * recipe.world.distilled_prompts,
+    "evaluate": _evaluating,
+}
+"""Turns of a dialogue that a stage's work is worth."""

@@ -1,39 +1,37 @@
 """Runs a recipe: each step that is not finished yet, one line for each, and the report at the end."""
 
 import json
-import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.artifacts import MANIFEST, Artifact, find_artifact, locked, open_artifact, versions
+from ..core.artifacts import MANIFEST, Artifact, find_artifact, locked, versions
 from ..core.config import ConfigError, dump
 from ..core.errors import UserError
 from ..core.files import read_json, read_rows, write_json
-from ..core.progress import clock, show
-from .chain import Step, chain
+from ..core.progress import clock
+from .chain import chain
 from .checks import problems
 from .config import RecipeConfig
+from .executor import Executor, Say
 from .forecast import work
-from .schedule import Schedule
-from .workers import Workers
+from .steps import Step
 
-Say = Callable[[str], None]
 RECIPE = "recipe.json"
 """The resolved settings, by which a folder is known as a run."""
-SECONDS = "seconds.json"
-"""How long the run has worked, over all its starts."""
+BESIDE_RESULTS = frozenset({"workers", "co2_g_per_kwh"})
+"""Settings that no result depends on: how many steps run side by side, and what the electricity is made of."""
+OF_NO_RUN = BESIDE_RESULTS | {"claims"}
+"""Nor do a run's own results depend on what is made of it afterwards."""
 
 
-def run_recipe(recipe: RecipeConfig, out: Path, say: Say) -> None:
-    """Brings the run in `out` to its end, from wherever it stands.
+def run_recipe(recipe: RecipeConfig, out: Path, say: Say, executor: Executor | None = None) -> None:
+    """Brings the run in `out` to its end, from wherever it stands; `executor`: of the command that this is a part of.
 
     Raises UserError when the recipe cannot work, `out` is no run, was begun with other settings, or is being worked on.
     """
     steps = chain(recipe, out)
-    if _begun(recipe, out):
+    if begun(recipe, out, OF_NO_RUN):
         if is_finished(steps, out):
             summary = read_json(out / "summary.json")
             say(f"{out} is finished ({clock(summary['seconds'])} of work); its report is {out / 'report.html'}")
@@ -41,9 +39,9 @@ def run_recipe(recipe: RecipeConfig, out: Path, say: Say) -> None:
     elif found := problems(recipe):
         raise ConfigError(found)
     with locked(out / "lock", str(out)):
-        if not _begun(recipe, out):  # another process may have begun it between the question and the lock
+        if not begun(recipe, out, OF_NO_RUN):  # another process may have begun it between the question and the lock
             write_json(out / RECIPE, dump(recipe))
-        _work(recipe, steps, out, say)
+        _work(recipe, steps, out, executor or Executor(recipe.workers, recipe.threads, say))
 
 
 def is_finished(steps: list[Step], out: Path) -> bool:
@@ -52,14 +50,20 @@ def is_finished(steps: list[Step], out: Path) -> bool:
     return whole and (out / "summary.json").is_file() and (out / "report.html").is_file()
 
 
-def _begun(recipe: RecipeConfig, out: Path) -> bool:
-    """Whether `out` holds a run of this recipe; False when there is nothing yet. Raises UserError when it holds another one."""
+def begun(recipe: RecipeConfig, out: Path, aside: frozenset[str]) -> bool:
+    """Whether `out` was begun with this recipe, settings `aside` left aside; False when there is nothing yet.
+
+    Raises UserError when it was begun with another one, or holds something else.
+    """
     if not out.exists():
         return False
     if not out.is_dir():
         raise UserError(f"{out}: is a file; --out takes a folder, new or of an earlier run")
     if (out / RECIPE).is_file():
-        differing = list(_differences(_of_the_results(read_json(out / RECIPE)), _of_the_results(dump(recipe))))
+        before, now = (
+            {name: value for name, value in some.items() if name not in aside} for some in (read_json(out / RECIPE), dump(recipe))
+        )
+        differing = list(_differences(before, now))
         if differing:
             lines = "".join(f"\n  {line}" for line in differing)
             raise UserError(f"{out} was begun with other settings; give the same ones, choose another --out, or remove it:{lines}")
@@ -70,11 +74,6 @@ def _begun(recipe: RecipeConfig, out: Path) -> bool:
     return False
 
 
-def _of_the_results(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The settings that results depend on: how many steps run side by side is none of them, nor what the electricity is made of."""
-    return {name: value for name, value in recipe.items() if name not in ("workers", "co2_g_per_kwh")}
-
-
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
@@ -83,80 +82,17 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
         yield f"{name}: was {json.dumps(before)}, is now {json.dumps(now)}"
 
 
-def _work(recipe: RecipeConfig, steps: list[Step], out: Path, say: Say) -> None:
+def _work(recipe: RecipeConfig, steps: list[Step], out: Path, executor: Executor) -> None:
     from ..core.device import set_threads
     from ..report.build import build_report
     from ..report.text import version_table
 
-    set_threads(recipe.threads)
-    schedule = Schedule(steps, out, {step.name: work(step, recipe) for step in steps})
-    pace, samples = Pace(), Samples(out)
-    before, began = read_json(out / SECONDS) if (out / SECONDS).is_file() else 0.0, time.perf_counter()
-    finished = {step.name: artifact for step in steps if (artifact := find_artifact(out / step.name))}
-    for name, artifact in finished.items():
-        pace.done(schedule.expected_s[name], float(artifact.manifest["seconds"]))
-        # A kill between publishing and cleaning up leaves this behind.
-        shutil.rmtree(out / f"{name}.partial", ignore_errors=True)
-    done, width = list(finished), max(len(step.name) for step in steps)
-    with Workers(out, recipe.workers) as workers:
-        moving = MovingLine()
-        while len(done) < len(steps):
-            while len(workers.running) < recipe.workers and (ready := schedule.next(done, workers.running)):
-                workers.start(ready)
-            name, message = workers.wait()
-            if "progress" in message:
-                moving.update(name, message["progress"])
-                continue
-            moving.clear(name)
-            done.append(name)
-            pace.done(schedule.expected_s[name], message["seconds"])
-            left = clock(schedule.left_s(done, recipe.workers) * pace.factor)
-            came_out = f"{message['headline']} ({clock(message['seconds'])})"
-            sample = samples.next(open_artifact(out / name))
-            say(f"[{len(done):2d}/{len(steps)}] {left:>5} left  {name:{width}}  {came_out}  |  {sample}")
-            write_json(out / SECONDS, before + time.perf_counter() - began)
+    set_threads(recipe.threads)  # for the answers between the lines
+    executor.work_through(steps, out, {step.name: work(step, recipe) for step in steps}, Samples(out).next)
     report = build_report(out)
-    say("")
-    say(version_table(report.summary))
-    say(f"report: {out / 'report.html'}")
-
-
-class MovingLine:
-    """The moving lines of all steps at work, as one; nothing where there is no terminal."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-
-    def update(self, step: str, text: str) -> None:
-        self.texts[step] = text
-        self._show("   ".join(filter(None, self.texts.values())))
-
-    def clear(self, step: str) -> None:
-        """A step is done, and the terminal's line free for other words until the next update."""
-        self.texts.pop(step, None)
-        self._show("")
-
-    def _show(self, text: str) -> None:
-        if sys.stderr.isatty():
-            show(text)
-
-
-class Pace:
-    """How much longer steps take on this machine than expected, so far."""
-
-    TRUST_S = 5.0
-    """Seconds of finished work after which what was measured counts as much as the expectation."""
-
-    def __init__(self) -> None:
-        self.due_s = self.spent_s = self.TRUST_S
-
-    def done(self, expected_s: float, seconds: float) -> None:
-        self.due_s += expected_s
-        self.spent_s += seconds
-
-    @property
-    def factor(self) -> float:
-        return self.spent_s / self.due_s
+    executor.say("")
+    executor.say(version_table(report.summary))
+    executor.say(f"report: {out / 'report.html'}")
 
 
 class Samples:

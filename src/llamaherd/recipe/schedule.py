@@ -1,16 +1,16 @@
-"""Which steps may run now, which of them first, and when all will be done."""
+"""Which steps of a folder may run now, which of them first, and when all will be done."""
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .chain import Step
+from .steps import Step
 
 
-def needs(step: Step, run: Path) -> frozenset[str]:
-    """Names of the run's artifacts that a step reads: every path in its settings that lies in the run."""
-    return frozenset(path.relative_to(run).parts[0] for path in _paths(step.config.model_dump()) if path.is_relative_to(run))
+def needs(step: Step, folder: Path) -> frozenset[str]:
+    """Names of the folder's artifacts that a step reads: every path in its settings that lies in the folder."""
+    return frozenset(path.relative_to(folder).parts[0] for path in _paths(step.config.model_dump()) if path.is_relative_to(folder))
 
 
 def _paths(value: Any) -> Iterator[Path]:
@@ -25,10 +25,10 @@ def _paths(value: Any) -> Iterator[Path]:
 
 
 class Schedule:
-    """The steps of a run, what each waits for, and the expected seconds of each."""
+    """The steps of a folder, what each waits for, and the expected seconds of each."""
 
-    def __init__(self, steps: list[Step], run: Path, expected_s: Mapping[str, float]):
-        self.needs = {step.name: needs(step, run) for step in steps}
+    def __init__(self, steps: list[Step], folder: Path, expected_s: Mapping[str, float]):
+        self.needs = {step.name: needs(step, folder) for step in steps}
         self.expected_s = expected_s
         self.chain_s: dict[str, float] = {}
         """From the start of a step to the end of the longest chain of steps that wait for it."""

@@ -1,4 +1,4 @@
-"""A process that works on one step of a run after the other: the name of a step in, JSON lines about it out.
+"""A process that works on one step after the other: orders in, JSON lines about them out.
 
 It ends when its input does, so no worker outlives the process that started it, however that one ends.
 """
@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,38 +19,31 @@ from ..core import progress
 from ..core.config import build
 from ..core.device import set_threads
 from ..core.errors import UserError
-from ..core.files import read_json
-from ..core.seeds import seed_for
-from .chain import Step, chain
-from .config import RecipeConfig
 
 
-def work_on(step: Step, recipe: RecipeConfig, run: Path) -> dict[str, Any]:
-    """Runs the step's stage: what came out, or what is to be told to the user, as JSON. A bug ends the process with its traceback."""
-    module = importlib.import_module(f"..stages.{step.stage}", __package__)
-    # All versions are asked with the same draws, so that the models are what differs.
-    seed = seed_for(recipe.seed, "evaluate" if step.stage == "evaluate" else step.name)
+def work_on(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs the ordered stage: what came out, or what is to be told to the user, as JSON. A bug ends the process with its traceback."""
+    module = importlib.import_module(f"..stages.{order['stage']}", __package__)
+    config = build(module.run.__annotations__["config"], order["settings"])
     started = time.perf_counter()
     try:
-        headline = module.headline(module.run(step.config, run / step.name, seed))
+        headline = module.headline(module.run(config, Path(order["folder"]) / order["name"], order["seed"]))
     except UserError as error:
         return {"user_error": str(error)}
     except OSError as error:
         return {"os_error": [error.errno, error.strerror or str(error), error.filename and str(error.filename)]}
-    return {"done": step.name, "headline": headline, "seconds": time.perf_counter() - started}
+    return {"done": order["name"], "headline": headline, "seconds": time.perf_counter() - started}
 
 
-def main(run: Path, orders: IO[str], replies: IO[str]) -> None:
-    """Obeys orders until there are no more."""
+def main(threads: int | None, orders: IO[str], replies: IO[str]) -> None:
+    """Obeys orders, one JSON line each, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the one who gives orders decides
-    recipe = build(RecipeConfig, read_json(run / "recipe.json"))
-    set_threads(recipe.threads)
-    steps = {step.name: step for step in chain(recipe, run)}
+    set_threads(threads)
     waiting: queue.Queue[str] = queue.Queue()
 
     def listen() -> None:
         for line in orders:
-            waiting.put(line.strip())
+            waiting.put(line)
         os._exit(0)
 
     def reply(message: dict[str, Any]) -> None:
@@ -59,10 +53,10 @@ def main(run: Path, orders: IO[str], replies: IO[str]) -> None:
     progress.listener = lambda text: reply({"progress": text})
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        reply(work_on(steps[waiting.get()], recipe, run))
+        reply(work_on(json.loads(waiting.get())))
 
 
 if __name__ == "__main__":
     protocol = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like a reply
-    main(Path(sys.argv[1]), sys.stdin, protocol)
+    main(json.loads(sys.argv[1]), sys.stdin, protocol)

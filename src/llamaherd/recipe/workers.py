@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from .steps import Step, order_for
 
 
 class Worker:
-    """One process; `step` is what it works on."""
+    """One process; `step` is the name of what it works on."""
 
-    def __init__(self, run: Path, heard: "queue.Queue[tuple[Worker, dict[str, Any]]]"):
-        command = [sys.executable, "-m", "llamaherd.recipe.worker", str(run)]
+    def __init__(self, threads: int | None, heard: "queue.Queue[tuple[Worker, dict[str, Any]]]"):
+        command = [sys.executable, "-m", "llamaherd.recipe.worker", json.dumps(threads)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         self.heard, self.step = heard, ""
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def give(self, step: str) -> None:
+    def give(self, step: Step, folder: Path) -> None:
         assert self.process.stdin is not None
-        self.step = step
-        self.process.stdin.write(step + "\n")
+        self.step = step.name
+        self.process.stdin.write(json.dumps(order_for(step, folder)) + "\n")
         self.process.stdin.flush()
 
     def _listen(self) -> None:
@@ -34,11 +35,11 @@ class Worker:
 
 
 class Workers:
-    """So many processes for the steps of a run. A context: its end is theirs."""
+    """Processes for the steps of a folder, each with so many threads. A context: its end is theirs."""
 
-    def __init__(self, run: Path, count: int):
+    def __init__(self, folder: Path, threads: int | None):
         self.heard: queue.Queue[tuple[Worker, dict[str, Any]]] = queue.Queue()
-        self.run, self.count = run, count
+        self.folder, self.threads = folder, threads
         self.all: list[Worker] = []
 
     def __enter__(self) -> "Workers":
@@ -54,13 +55,13 @@ class Workers:
         """Names of the steps at work."""
         return {worker.step for worker in self.all if worker.step}
 
-    def start(self, step: str) -> None:
+    def start(self, step: Step) -> None:
         """Gives the step to an idle worker, a new one if need be."""
         idle = next((worker for worker in self.all if not worker.step), None)
         if idle is None:
-            idle = Worker(self.run, self.heard)
+            idle = Worker(self.threads, self.heard)
             self.all.append(idle)
-        idle.give(step)
+        idle.give(step, self.folder)
 
     def wait(self) -> tuple[str, dict[str, Any]]:
         """The next message, `done` or `progress`, and the step it is about. Raises what the step raised."""
@@ -76,6 +77,6 @@ class Workers:
         if "gone" in message:
             told = "see its message above." if message["gone"] > 0 else "is memory short?"
             raise UserError(
-                f"the process that worked on {step or 'the run'} ended with code {message['gone']}; {told} The same command goes on from here"
+                f"the process that worked on {step or 'nothing yet'} ended with code {message['gone']}; {told} The same command goes on from here"
             )
         return step, message

@@ -12,21 +12,18 @@ from .pairs import both_dialogues
 Row = dict[str, Any]
 
 
-def agreement(model: RewardModel, preferences: Sequence[Preference]) -> list[bool]:
-    """For each comparison, whether the model scores the chosen answer higher (equal scores do not count as agreement)."""
+def comparison_rows(model: RewardModel, preferences: Sequence[Preference]) -> list[Row]:
+    """One row per comparison: `id` (the same for every model), domain, grade, batch, both answers' logits and safety labels, and
+    whether the model `agrees`: scores the chosen answer higher (equal scores do not count)."""
     pairs = [both_dialogues(preference) for preference in preferences]
     chosen, rejected = (model.logits([pair[side] for pair in pairs]) for side in (0, 1))
-    return [better > worse for better, worse in zip(chosen, rejected, strict=True)]
-
-
-def comparison_rows(model: RewardModel, preferences: Sequence[Preference]) -> list[Row]:
-    """One row per comparison: `id` (the same for every model), domain, grade, batch and whether the model `agrees`."""
     return [
         {
             "id": hash_of([row.prompt.to_row()["messages"], row.chosen, row.rejected])[:16],
-            "domain": row.domain, "grade": row.grade, "batch": row.batch, "agrees": agrees,
+            "domain": row.domain, "grade": row.grade, "batch": row.batch, "chosen_logit": better, "rejected_logit": worse,
+            "chosen_safe": row.chosen_safe, "rejected_safe": row.rejected_safe, "agrees": better > worse,
         }
-        for row, agrees in zip(preferences, agreement(model, preferences), strict=True)
+        for row, better, worse in zip(preferences, chosen, rejected, strict=True)
     ]  # fmt: skip
 
 

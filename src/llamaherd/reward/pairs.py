@@ -38,6 +38,13 @@ def mix(preferences: Sequence[Preference], domain: Domain, other_share: float, s
     return [preferences[index] for index in kept]
 
 
+def some_of(preferences: Sequence[Preference], most: int | None, seed: int) -> list[Preference]:
+    """At most `most` of them in their order, None for all; those of a smaller number are among those of a larger one."""
+    order = list(range(len(preferences)))
+    python_rng(seed, "some").shuffle(order)
+    return [preferences[index] for index in sorted(order[:most])]
+
+
 def both_dialogues(preference: Preference) -> tuple[Dialogue, Dialogue]:
     """The prompt with the chosen and with the rejected answer."""
     return preference.prompt.followed_by("assistant", preference.chosen), preference.prompt.followed_by("assistant", preference.rejected)

@@ -31,6 +31,8 @@ class RewardSettings(Config):
     """Comparisons of the other domain for each one of the own (the paper: 1 for helpfulness, about 0.11 for safety)."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the comparisons; more than one over-fits, says the paper."""
+    most_pairs: int | None = Field(None, ge=1)
+    """Comparisons of the mix that are trained on, drawn if there are more; null: all of them."""
     batch_pairs: int = Field(512, ge=1)
     """Comparisons per step."""
     micro_pairs: int = Field(32, ge=1)
@@ -64,7 +66,7 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     from ..model.transformer import scorer_from
     from ..reward.accuracy import accuracy_report, comparison_rows
     from ..reward.model import RewardModel
-    from ..reward.pairs import encode_pair, fitting, mix, pair_loss
+    from ..reward.pairs import encode_pair, fitting, mix, pair_loss, some_of
     from ..train.batches import epochs, split, steps_in
     from ..train.loop import train
 
@@ -77,7 +79,8 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     model = RewardModel(scorer, tokenizer)
     # Left out before mixing, so that the shares of the mix are those that are trained on.
     kept, tested = fitting(rows, model), fitting(tests, model)
-    pairs = [encode_pair(preference, model, config.margin) for preference in mix(kept, config.domain, config.other_share, seed)]
+    mixed = some_of(mix(kept, config.domain, config.other_share, seed), config.most_pairs, seed)
+    pairs = [encode_pair(preference, model, config.margin) for preference in mixed]
     if not pairs:
         raise UserError(
             f"all comparisons of domain {config.domain} are longer than the model's context ({scorer.config.context}); shorten them"

@@ -1,0 +1,62 @@
+"""`llamaherd claims`: for each seed the whole run and what the claims need beyond it, then the ledger."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ...core.artifacts import MANIFEST, locked
+from ...core.config import ConfigError, dump
+from ...core.errors import UserError
+from ...core.files import write_json
+from ..chain import chain
+from ..checks import problems
+from ..config import RecipeConfig
+from ..executor import Executor, Say
+from ..forecast import work
+from ..run import BESIDE_RESULTS, RECIPE, begun, run_recipe
+from ..steps import Step
+from .steps import claim_steps
+from .variants import FOLDER
+
+
+def run_claims(recipe: RecipeConfig, seeds: Sequence[int], out: Path, say: Say) -> None:
+    """Brings the runs of all seeds, in `out`/seed-S, and their claims to an end from wherever they stand; writes and prints the ledger.
+
+    Raises UserError when the recipe cannot work, or when a folder was begun with other settings or is being worked on.
+    """
+    from ...report.claims.ledger import build_ledger
+
+    if found := problems(recipe):
+        raise ConfigError(found)
+    if out.is_file():
+        raise UserError(f"{out}: is a file; --out takes a folder, new or of an earlier run")
+    recipes = {out / f"seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}
+    left_s = {
+        folder: [_left_s(chain(own, folder), folder, own), _left_s(claim_steps(own, folder), folder / FOLDER, own)]
+        for folder, own in recipes.items()
+    }
+    executor = Executor(recipe.workers, recipe.threads, say)
+    with locked(out / "lock", str(out)):
+        for folder, own in recipes.items():
+            parts: tuple[Callable[[RecipeConfig, Path, Say, Executor], None], ...] = (run_recipe, _make)
+            for place, part in enumerate(parts):
+                left_s[folder][place] = 0.0
+                executor.later_s = sum(map(sum, left_s.values())) / recipe.workers
+                part(own, folder, say, executor)
+        ledger = build_ledger(list(recipes), out)
+    say("")
+    say(ledger.text)
+    say(f"ledger: {ledger.html}")
+
+
+def _left_s(steps: Sequence[Step], folder: Path, recipe: RecipeConfig) -> float:
+    """Expected seconds, on one core, of the steps that are not finished."""
+    return sum(work(step, recipe) for step in steps if not (folder / step.name / MANIFEST).is_file())
+
+
+def _make(recipe: RecipeConfig, run: Path, say: Say, executor: Executor) -> None:
+    """Makes what the claims about a finished run need, in its folder `claims`."""
+    folder, steps = run / FOLDER, claim_steps(recipe, run)
+    if not begun(recipe, folder, BESIDE_RESULTS):
+        write_json(folder / RECIPE, dump(recipe))
+    say(f"{folder}: {len(steps)} artifacts for the claims")
+    executor.work_through(steps, folder, {step.name: work(step, recipe) for step in steps})
