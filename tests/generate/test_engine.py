@@ -155,3 +155,23 @@ def test_ids_beyond_the_tokenizers_pieces_are_never_sampled(model: Transformer) 
         few = generate(model, prompts(), config, range(7), (), pieces=20)
         assert max(id for completion in few for id in completion.ids) < 20
     assert generate(model, prompts(), hot, range(7), (), pieces=30) == whole
+
+
+def test_a_prompt_that_comes_several_times_is_read_once(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SamplingConfig(temperature=1.0, max_new_tokens=8)
+    one, other = prompts()[0], prompts()[3]
+    repeated = [one, other, one, one, other]
+    alone = [generate(model, [prompt], config, [seed], STOPS)[0] for seed, prompt in enumerate(repeated)]
+    read: list[int] = []
+    inner = model.hidden
+    monkeypatch.setattr(model, "hidden", lambda tokens, layout: read.append(tokens.shape[1]) or inner(tokens, layout))
+    together = generate(model, repeated, config, range(5), STOPS)
+    assert read[0] == len(one) + len(other)
+    assert set(read[1:]) == {1}
+    assert [completion.ids for completion in together] == [completion.ids for completion in alone]
+
+
+def test_prompts_are_read_in_parts(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = generate(model, prompts(), GREEDY, range(7), STOPS)
+    monkeypatch.setattr("llamaherd.generate.engine.READ_TOKENS", 25)
+    assert [completion.ids for completion in generate(model, prompts(), GREEDY, range(7), STOPS)] == [c.ids for c in whole]

@@ -93,3 +93,21 @@ def test_frequencies_match_probabilities() -> None:
     expected = torch.tensor(PROBABILITIES) * draws
     chi_squared = ((observed - expected) ** 2 / expected).sum().item()
     assert chi_squared < 18.47  # 99.9% point for 4 degrees of freedom
+
+
+def chosen_from_a_full_sort(logits: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Tensor:
+    ordered, ids = torch.softmax(logits - logits.amax(-1, keepdim=True), dim=-1).sort(dim=-1, descending=True, stable=True)
+    kept = ordered.masked_fill(ordered.cumsum(-1) - ordered > top_p, 0.0).cumsum(-1)
+    found = (kept <= uniform[:, None] * kept[:, -1:]).sum(-1)
+    return ids.gather(-1, found[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("vocabulary", [30, 700, 2048])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.95, 0.999])
+def test_few_sorted_tokens_choose_as_a_full_sort_does(vocabulary: int, top_p: float) -> None:
+    """From all mass on one token to flat rows; steps of 1/2 in the logits make many tokens equal."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = torch.randn(400, vocabulary, generator=generator) * torch.logspace(-1, 1.3, 400)[:, None]
+    uniform = torch.rand(400, generator=generator)
+    for values in (logits, (logits * 2).round() / 2, logits.relu()):
+        assert choose(values, 1.0, top_p, uniform).equal(chosen_from_a_full_sort(values, top_p, uniform))

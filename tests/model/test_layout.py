@@ -38,7 +38,7 @@ def test_rectangles_hold_every_token_once_and_less_padding_than_tokens(lengths: 
 def test_attention_is_that_of_each_document_alone(lengths: list[int], heads: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(sum(lengths))
     q, k, v = (torch.randn(1, sum(lengths), count, 6, generator=generator) for count in (heads[0], heads[1], heads[1]))
-    packed = Layout.of(lengths).attend(q, k, v)
+    packed = Layout.of(lengths).attend(0, q, k, v)
     alone = [causal_attention(*parts) for parts in zip(*(x.split(lengths, dim=1) for x in (q, k, v)), strict=True)]
     assert torch.allclose(packed, torch.cat(alone, dim=1), atol=1e-5)
 

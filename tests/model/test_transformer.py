@@ -149,15 +149,51 @@ def test_half_precision_model_runs() -> None:
     assert torch.allclose(logits.float(), exact(torch.arange(20)[None]), atol=0.02)
 
 
-def test_cache_positions_and_mask() -> None:
-    cache = Cache(SMALL, [0, 2], 5, torch.device("cpu"), torch.float32)
-    assert cache.positions(3).tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert cache.mask(3).int().tolist() == [
-        [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]],
-        [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]],  # slots 0 and 1 are padding and see themselves
-    ]
-    cache.length = 3
-    assert cache.positions(1).tolist() == [[3], [1]]
-    assert cache.mask(1).int().tolist() == [[[[1, 1, 1, 1]]], [[[0, 0, 1, 1]]]]
-    with pytest.raises(AssertionError, match="5 slots asked for 6"):
-        cache.attend(0, *(torch.zeros(2, 3, heads, 8) for heads in (4, 2, 2)), cache.mask(3))
+def cached(prompts: list[list[int]], answers: torch.Tensor) -> torch.Tensor:
+    """Logits [B, T, V] where answers [B, T] follow the prompts, token by token."""
+    model = new_model(SMALL, 0)
+    cache = Cache(SMALL, [len(prompt) for prompt in prompts], answers.shape[1], torch.device("cpu"), torch.float32)
+    layout, rows = Layout.of([len(prompt) for prompt in prompts]), torch.arange(len(prompts))
+    with torch.inference_mode():
+        model(torch.tensor([[token for prompt in prompts for token in prompt]]), cache.prompts(layout, rows, rows))
+        return torch.cat([model(answers[:, [step]], cache) for step in range(answers.shape[1])], dim=1)
+
+
+def test_a_cache_counts_positions_from_each_prompts_first_token() -> None:
+    cache = Cache(SMALL, [3, 1], 2, torch.device("cpu"), torch.float32)
+    assert cache.positions.tolist() == [3, 1]
+    with torch.inference_mode():
+        new_model(SMALL, 0)(torch.tensor([[4], [5]]), cache)
+    assert cache.positions.tolist() == [4, 2]
+
+
+def test_slots_before_a_prompt_are_never_seen() -> None:
+    answers = torch.tensor([[7, 8, 9]])
+    alone = cached([[5]], answers)
+    beside = cached([[1, 2, 3, 4, 6], [5]], answers.expand(2, -1))
+    assert torch.allclose(beside[1:], alone, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_full_cache_takes_no_more() -> None:
+    model, cache = new_model(SMALL, 0), Cache(SMALL, [2], 1, torch.device("cpu"), torch.float32)
+    model(torch.tensor([[4]]), cache)
+    with pytest.raises(AssertionError, match="3 slots asked for 4"):
+        model(torch.tensor([[4]]), cache)
+
+
+def test_sequences_that_stay_move_into_the_place_of_those_that_left() -> None:
+    model = new_model(SMALL, 0)
+    prompts = [[1, 2, 3], [4], [5, 6], [7, 8]]
+    cache = Cache(SMALL, [3, 1, 2, 2], 4, torch.device("cpu"), torch.float32)
+    rows = torch.arange(4)
+    with torch.inference_mode():
+        model(torch.tensor([[token for prompt in prompts for token in prompt]]), cache.prompts(Layout.of([3, 1, 2, 2]), rows, rows))
+        model(torch.tensor([[9], [9], [9], [9]]), cache)
+        cache.keep([0, 3, 2])  # the second has left, the fourth takes its place
+        assert cache.positions.tolist() == [4, 3, 3]
+        model(torch.tensor([[10], [11], [12]]), cache)
+        cache.keep([2, 1])
+        found = model(torch.tensor([[13], [14]]), cache)[:, 0]
+        expected = [model(torch.tensor([ids]))[0, -1] for ids in ([5, 6, 9, 12, 13], [7, 8, 9, 11, 14])]
+    assert torch.allclose(found, torch.stack(expected), atol=1e-6)

@@ -84,18 +84,19 @@ def test_packed_documents_equal_each_alone(config: ModelConfig) -> None:
 
 
 @each_shape
-def test_cached_decoding_with_left_padding(config: ModelConfig) -> None:
+def test_cached_decoding(config: ModelConfig) -> None:
     ours, theirs = pair(config)
-    starts, prefill, total = [0, 4, 7], 9, 15
-    tokens = sample(len(starts), total)
-    cache = Cache(config, starts, total, torch.device("cpu"), torch.float32)
+    lengths, steps = [9, 5, 2], 6
+    documents = [sample(1, length + steps) for row, length in enumerate(lengths)]
+    cache = Cache(config, lengths, steps, torch.device("cpu"), torch.float32)
     with torch.inference_mode():
-        parts = [ours(tokens[:, :prefill], cache=cache)]
-        parts += [ours(tokens[:, index : index + 1], cache=cache) for index in range(prefill, total - 2)]
-        parts += [ours(tokens[:, total - 2 :], cache=cache)]
-        mine = torch.cat(parts, dim=1)
-        for row, start in enumerate(starts):
-            assert close(mine[row, start:], theirs(tokens[row : row + 1, start:]).logits[0])
+        packed = torch.cat([document[:, :length] for document, length in zip(documents, lengths)], dim=1)
+        order = torch.tensor([2, 0, 1])  # prompts need not be read in the order of their rows
+        ours(packed, cache.prompts(Layout.of(lengths), order, order))
+        following = torch.cat([document[:, length:] for document, length in zip(documents, lengths)])
+        mine = torch.cat([ours(following[:, [step]], cache) for step in range(steps)], dim=1)
+        for row, length in enumerate(lengths):
+            assert close(mine[row], theirs(documents[row]).logits[0, length:])
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -1,7 +1,7 @@
 """The one engine: ids in, ids and log-probabilities out. Chat, rollouts, rejection sampling and evaluation use it.
 
-Sequences of a batch are padded on the left and share a cache; finished ones leave it. Every sequence brings its own
-seed, so what it samples does not depend on its neighbours (but for rounding in the last bits).
+Sequences of a batch share a cache; finished ones leave it, and a prompt that comes several times is read once. Every
+sequence brings its own seed, so what it samples does not depend on its neighbours (but for rounding in the last bits).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,13 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..model.cache import Cache
+from ..model.layout import Layout
 from ..model.transformer import Transformer
 from .config import SamplingConfig
 from .sampling import choose
+
+READ_TOKENS = 2048
+"""Prompt tokens read at a time: what a layer makes of them stays in a core's cache."""
 
 
 @dataclass
@@ -67,31 +71,56 @@ def steps(
     `pieces` ids are sampled: a model's vocabulary may be padded beyond its tokenizer's.
     """
     _check(prompts, model.config.context)
-    width = max(map(len, prompts))
-    padded = torch.zeros(len(prompts), width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        padded[row, width - len(prompt) :] = torch.tensor(prompt)
     room = [min(config.max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
-    cache = Cache(model.config, [width - len(prompt) for prompt in prompts], width + max(room), model.device, model.dtype)
+    cache = Cache(model.config, [len(prompt) for prompt in prompts], max(room), model.device, model.dtype)
     noise = _uniforms(seeds, max(room)).to(model.device)
-    stops = torch.tensor(list(stop_ids), device=model.device)
+    hidden = _read(model, prompts, cache)
     rows = list(range(len(prompts)))
-    left = torch.tensor(room, device=model.device)
-    tokens = padded.to(model.device)
     for index in range(max(room)):
-        logits = model.output(model.hidden(tokens, cache=cache)[:, -1]).float()
+        logits = model.output(hidden).float()
         chosen = choose(logits[:, :pieces], config.temperature, config.top_p, noise[:, index])
         log_probs = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
-        yield Step(rows, chosen.tolist(), log_probs.tolist())
-        going = ~torch.isin(chosen, stops) & (left > index + 1)
-        if not going.all():
-            keep = going.nonzero()[:, 0]
-            rows = [rows[row] for row in keep.tolist()]
-            if not rows:
-                return
+        ids = chosen.tolist()
+        yield Step(rows, ids, log_probs.tolist())
+        going = [place for place, row in enumerate(rows) if ids[place] not in stop_ids and room[row] > index + 1]
+        if not going:
+            return
+        if len(going) < len(rows):
+            keep = _filled(going)
             cache.keep(keep)
-            noise, left, chosen = noise[keep], left[keep], chosen[keep]
-        tokens = chosen[:, None]
+            rows, noise, chosen = [rows[place] for place in keep], noise[keep], chosen[keep]
+        hidden = model.hidden(chosen[:, None], cache)[:, 0]
+
+
+def _read(model: Transformer, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+    """Fills the cache with the prompts, each different one read once, and returns the hidden state [B, D] at the end of each."""
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(tuple(prompt), []).append(row)
+    hidden = torch.empty(len(prompts), model.config.dim, device=model.device, dtype=model.dtype)
+    for part in _parts(list(rows)):
+        layout = Layout.of([len(prompt) for prompt in part], model.device)
+        places = [(document, row) for document, prompt in enumerate(part) for row in rows[prompt]]
+        documents, into = torch.tensor(places, device=model.device).unbind(1)
+        tokens = torch.tensor([[token for prompt in part for token in prompt]], device=model.device)
+        hidden[into] = model.hidden(tokens, cache.prompts(layout, documents, into))[0, layout.ends[documents]]
+    return hidden
+
+
+def _parts(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    part: list[tuple[int, ...]] = []
+    for prompt in prompts:
+        if part and sum(map(len, part)) + len(prompt) > READ_TOKENS:
+            yield part
+            part = []
+        part.append(prompt)
+    yield part
+
+
+def _filled(going: list[int]) -> list[int]:
+    """The places in `going` (rising), with the last ones in the gaps before them: so few sequences change their place."""
+    taken, last = set(going), list(going)
+    return [place if place in taken else last.pop() for place in range(len(going))]
 
 
 def _uniforms(seeds: Sequence[int], count: int) -> Tensor:

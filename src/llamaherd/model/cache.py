@@ -4,51 +4,77 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from .config import ModelConfig
+from .layout import Layout
 
 
 class Cache:
-    """Room for `capacity` tokens of B sequences that are padded on the left, so that all of them grow at the same place.
+    """B sequences of which each call of the model is the next token: their prompts, and room for more.
 
-    `starts` [B] is the first real slot of each sequence; positions count from there.
+    Prompts of `lengths` tokens end at the same slot, padded on the left, so that all sequences grow at the same place. The
+    model reads them first, with `prompts` as its layout.
     """
 
-    def __init__(self, config: ModelConfig, starts: Sequence[int], capacity: int, device: torch.device, dtype: torch.dtype):
-        shape = (config.layers, 2, len(starts), config.kv, capacity, config.head_size)
-        self.store = torch.empty(shape, device=device, dtype=dtype)
-        self.starts = torch.tensor(list(starts), device=device)
-        self.length = 0
+    def __init__(self, config: ModelConfig, lengths: Sequence[int], room: int, device: torch.device, dtype: torch.dtype):
+        self.length = max(lengths)
+        shape = (config.layers, 2, len(lengths), config.kv, self.length + room, config.head_size)
+        self._store = torch.empty(shape, device=device, dtype=dtype)
+        self._starts = self.length - torch.tensor(list(lengths), device=device)
+        padding = torch.arange(self.length + room, device=device) < self._starts[:, None]
+        mask = torch.zeros(padding.shape, device=device, dtype=dtype).masked_fill_(padding, float("-inf"))
+        self._mask = mask[:, None, None].repeat(1, config.kv, 1, 1)  # [B, K, 1, slots], added to scores
 
     @property
-    def capacity(self) -> int:
-        return self.store.shape[4]
+    def positions(self) -> Tensor:
+        """[B] position of the next token inside each sequence."""
+        return self.length - self._starts
 
-    def positions(self, tokens: int) -> Tensor:
-        """[B, tokens] positions of the next tokens inside their sequences (padding stands at 0)."""
-        slots = torch.arange(self.length, self.length + tokens, device=self.starts.device)
-        return (slots[None, :] - self.starts[:, None]).clamp(min=0)
+    def prompts(self, layout: Layout, documents: Tensor, rows: Tensor) -> "Prompts":
+        """Where the model reads packed prompts: sequence rows[i] begins with document documents[i] of `layout`."""
+        return Prompts(self, layout, documents, rows)
 
-    def mask(self, tokens: int) -> Tensor:
-        """[B, 1, tokens, length + tokens] which slots each new token sees; padding sees itself, lest its softmax be empty."""
-        total = self.length + tokens
-        keys = torch.arange(total, device=self.starts.device)
-        queries = keys[self.length :, None]
-        seen = (keys <= queries)[None] & (keys >= self.starts[:, None, None])
-        return (seen | (keys == queries)[None])[:, None]
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Stores k and v [B, 1, K, d] of one token and attends with q [B, 1, H, d] to all so far."""
+        end = self.length + 1
+        keys, values = self._store[layer]
+        assert end <= keys.shape[2], f"cache of {keys.shape[2]} slots asked for {end}"
+        keys[:, :, self.length], values[:, :, self.length] = k[:, 0], v[:, 0]
+        if layer == len(self._store) - 1:
+            self.length = end
+        # Query heads that share keys are rows of one product: that reads each key once, where a general kernel repeats it.
+        queries = q.reshape(-1, q.shape[2] // k.shape[2], q.shape[3])
+        keys, values = keys[:, :, :end].flatten(0, 1), values[:, :, :end].flatten(0, 1)
+        scores = torch.bmm(queries * q.shape[3] ** -0.5, keys.mT).add_(self._mask[..., :end].flatten(0, 1))
+        return torch.bmm(scores.softmax(-1, dtype=torch.float32).to(values.dtype), values).view(q.shape)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """Stores k and v of the new tokens in `layer` and attends to all so far. Shapes as in causal_attention."""
-        end = self.length + q.shape[1]
-        assert end <= self.capacity, f"cache of {self.capacity} slots asked for {end}"
-        keys, values = self.store[layer, 0, :, :, :end], self.store[layer, 1, :, :, :end]
-        keys[:, :, self.length :] = k.transpose(1, 2)
-        values[:, :, self.length :] = v.transpose(1, 2)
-        gqa = q.shape[2] != k.shape[2]
-        return scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask, enable_gqa=gqa).transpose(1, 2)
+    def keep(self, rows: Sequence[int]) -> None:
+        """Sequence i becomes what sequence rows[i] was; those that stay where they are cost nothing."""
+        moved = [row for row in range(len(rows)) if rows[row] != row]
+        if moved:
+            source = [rows[row] for row in moved]
+            filled = self._store[..., : self.length, :]
+            filled[:, :, moved] = filled[:, :, source]
+            self._starts[moved], self._mask[moved] = self._starts[source], self._mask[source]
+        self._store, self._starts, self._mask = self._store[:, :, : len(rows)], self._starts[: len(rows)], self._mask[: len(rows)]
 
-    def keep(self, rows: Tensor) -> None:
-        """Keeps these sequences only (finished ones leave the batch)."""
-        self.store = self.store[:, :, rows]
-        self.starts = self.starts[rows]
+
+class Prompts:
+    """The layout of prompts on their way into a cache: they attend among themselves, and it keeps their keys and values."""
+
+    def __init__(self, cache: Cache, layout: Layout, documents: Tensor, rows: Tensor):
+        self._layout, self._rows = layout, rows
+        self._store = cache._store[..., : cache.length, :]
+        ends = layout.ends[documents, None]
+        slots = ends - torch.arange(cache.length - 1, -1, -1, device=ends.device)
+        # Slots before a prompt are never seen, but must hold numbers: those of its first token.
+        self._source = torch.maximum(slots, ends + 1 - cache.positions[rows, None])
+
+    @property
+    def positions(self) -> Tensor:
+        return self._layout.positions
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        for store, new in zip(self._store[layer], (k, v), strict=True):
+            store[self._rows] = new.flatten(0, 1)[self._source].transpose(1, 2)
+        return self._layout.attend(layer, q, k, v)

@@ -64,12 +64,14 @@ class Layout:
             cells += inside.numel()
         return rectangles, place.to(self.device)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Causal attention inside each document. q [1, N, H, d], k and v [1, N, K, d] -> [1, N, H, d]."""
-        if len(self.lengths) == 1:
-            return causal_attention(q, k, v)
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Causal attention inside each document, alike in every layer. q [B, T, H, d], k and v [B, T, K, d] of B * T = N tokens."""
+        documents, longest = len(self.lengths), max(self.lengths)
+        if documents * longest == sum(self.lengths):  # all equally long
+            return causal_attention(*(x.reshape(documents, longest, *x.shape[2:]) for x in (q, k, v))).reshape(q.shape)
         rectangles, place = self._rectangles
-        outputs = [causal_attention(q[0][index], k[0][index], v[0][index]).flatten(0, 1) for index in rectangles]  # each [cells, H, d]
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        outputs = [causal_attention(q[index], k[index], v[index]).flatten(0, 1) for index in rectangles]  # each [cells, H, d]
         return torch.cat(outputs)[place][None]
 
 

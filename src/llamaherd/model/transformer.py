@@ -7,20 +7,30 @@ q and k rotate by halves, as in Hugging Face files.
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from .cache import Cache
 from .config import ModelConfig
-from .layout import Layout, causal_attention
+from .layout import Layout
 
 M = TypeVar("M", bound=nn.Module)
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q [B, T, H, d], k [B, T, K, d], v [B, T, K, d]) -> [B, T, H, d]"""
+
+
+class Sequences(Protocol):
+    """Which tokens of a call belong together: a Layout of whole documents, or a Cache with the next token of each."""
+
+    @property
+    def positions(self) -> Tensor:
+        """[B * T] position of each token inside its sequence."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As in Attend."""
 
 
 @lru_cache(maxsize=8)
@@ -119,33 +129,20 @@ class Trunk(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.tok_embeddings.weight.dtype
 
-    def hidden(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, layout: Sequences | None = None) -> Tensor:
         """Normed hidden states of the last layer, [B, T, D].
 
-        tokens: [B, T], each row one causal sequence; with `layout`, [1, N] documents back to back that do not see each
-        other; with `cache`, the next T tokens of its sequences. Longer sequences than config.context are a caller's bug.
+        tokens: [B, T], each row one causal sequence; with a Layout, [1, N] documents back to back that do not see each other;
+        with a Cache, [B, 1], the next token of each of its sequences. Longer sequences than config.context are a caller's bug.
         """
-        assert layout is None or cache is None, "packed documents have no cache"
-        if cache is not None:
-            positions, mask = cache.positions(tokens.shape[1]), cache.mask(tokens.shape[1])
-
-            def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return cache.attend(layer, q, k, v, mask)
-        else:
-            positions = layout.positions[None] if layout else torch.arange(tokens.shape[1], device=tokens.device)[None]
-
-            def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return layout.attend(q, k, v) if layout else causal_attention(q, k, v)
-
-        longest = cache.length + tokens.shape[1] if cache else max(layout.lengths) if layout else tokens.shape[1]
-        assert longest <= self.config.context or cache, f"{longest} tokens in a context of {self.config.context}"
-        table = rope_table(self.config.head_size, self.config.rope_theta, max(longest, self.config.context), tokens.device)
-        rope = table[:, positions][:, :, :, None]
+        layout = layout or Layout.of([tokens.shape[1]] * tokens.shape[0], tokens.device)
+        longest = max(layout.lengths) if isinstance(layout, Layout) else 0
+        assert longest <= self.config.context, f"{longest} tokens in a context of {self.config.context}"
+        table = rope_table(self.config.head_size, self.config.rope_theta, self.config.context, tokens.device)
+        rope = table[:, layout.positions.view(tokens.shape), None]
         x = self.tok_embeddings(tokens)
         for layer, block in enumerate(self.layers):
-            x = block(x, layer, rope, attend)
-        if cache is not None:
-            cache.length += tokens.shape[1]
+            x = block(x, layer, rope, layout.attend)
         out: Tensor = self.norm(x)
         return out
 
@@ -159,9 +156,9 @@ class Transformer(Trunk):
         if config.tied:
             self.output.weight = self.tok_embeddings.weight
 
-    def forward(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Sequences | None = None) -> Tensor:
         """Logits [B, T, V]; arguments as in `hidden`."""
-        out: Tensor = self.output(self.hidden(tokens, layout, cache))
+        out: Tensor = self.output(self.hidden(tokens, layout))
         return out
 
 
