@@ -155,7 +155,7 @@ def cached(prompts: list[list[int]], answers: torch.Tensor) -> torch.Tensor:
     cache = Cache(SMALL, [len(prompt) for prompt in prompts], answers.shape[1], torch.device("cpu"), torch.float32)
     layout, rows = Layout.of([len(prompt) for prompt in prompts]), torch.arange(len(prompts))
     with torch.inference_mode():
-        model(torch.tensor([[token for prompt in prompts for token in prompt]]), cache.prompts(layout, rows, rows))
+        model.read(torch.tensor([[token for prompt in prompts for token in prompt]]), cache.prompts(layout, rows, rows))
         return torch.cat([model(answers[:, [step]], cache) for step in range(answers.shape[1])], dim=1)
 
 
@@ -188,7 +188,7 @@ def test_sequences_that_stay_move_into_the_place_of_those_that_left() -> None:
     cache = Cache(SMALL, [3, 1, 2, 2], 4, torch.device("cpu"), torch.float32)
     rows = torch.arange(4)
     with torch.inference_mode():
-        model(torch.tensor([[token for prompt in prompts for token in prompt]]), cache.prompts(Layout.of([3, 1, 2, 2]), rows, rows))
+        model.read(torch.tensor([[token for prompt in prompts for token in prompt]]), cache.prompts(Layout.of([3, 1, 2, 2]), rows, rows))
         model(torch.tensor([[9], [9], [9], [9]]), cache)
         cache.keep([0, 3, 2])  # the second has left, the fourth takes its place
         assert cache.positions.tolist() == [4, 3, 3]

@@ -92,7 +92,7 @@ def test_cached_decoding(config: ModelConfig) -> None:
     with torch.inference_mode():
         packed = torch.cat([document[:, :length] for document, length in zip(documents, lengths)], dim=1)
         order = torch.tensor([2, 0, 1])  # prompts need not be read in the order of their rows
-        ours(packed, cache.prompts(Layout.of(lengths), order, order))
+        ours.read(packed, cache.prompts(Layout.of(lengths), order, order))
         following = torch.cat([document[:, length:] for document, length in zip(documents, lengths)])
         mine = torch.cat([ours(following[:, [step]], cache) for step in range(steps)], dim=1)
         for row, length in enumerate(lengths):

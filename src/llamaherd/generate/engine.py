@@ -4,7 +4,7 @@ Sequences of a batch share a cache; finished ones leave it, and a prompt that co
 sequence brings its own seed, so what it samples does not depend on its neighbours (but for rounding in the last bits).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..model.transformer import Transformer
 from .config import SamplingConfig
 from .sampling import choose
 
-READ_TOKENS = 2048
+READ_TOKENS = 1024
 """Prompt tokens read at a time: what a layer makes of them stays in a core's cache."""
 
 
@@ -72,49 +72,50 @@ def steps(
     """
     _check(prompts, model.config.context)
     room = [min(config.max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
-    cache = Cache(model.config, [len(prompt) for prompt in prompts], max(room), model.device, model.dtype)
+    cache = Cache(model.config, [len(prompt) - 1 for prompt in prompts], max(room), model.device, model.dtype)
+    _read(model, [tuple(prompt[:-1]) for prompt in prompts], cache)
     noise = _uniforms(seeds, max(room)).to(model.device)
-    hidden = _read(model, prompts, cache)
     rows = list(range(len(prompts)))
+    newest = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
     for index in range(max(room)):
-        logits = model.output(hidden).float()
+        logits = model(newest[:, None], cache)[:, 0].float()
         chosen = choose(logits[:, :pieces], config.temperature, config.top_p, noise[:, index])
-        log_probs = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+        log_probs = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
         ids = chosen.tolist()
         yield Step(rows, ids, log_probs.tolist())
         going = [place for place, row in enumerate(rows) if ids[place] not in stop_ids and room[row] > index + 1]
         if not going:
             return
+        newest = chosen
         if len(going) < len(rows):
             keep = _filled(going)
             cache.keep(keep)
-            rows, noise, chosen = [rows[place] for place in keep], noise[keep], chosen[keep]
-        hidden = model.hidden(chosen[:, None], cache)[:, 0]
+            rows, noise, newest = [rows[place] for place in keep], noise[keep], chosen[keep]
 
 
-def _read(model: Transformer, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
-    """Fills the cache with the prompts, each different one read once, and returns the hidden state [B, D] at the end of each."""
+def _read(model: Transformer, prompts: Sequence[tuple[int, ...]], cache: Cache) -> None:
+    """Fills the cache with the prompts, of which equal ones are read once."""
     rows: dict[tuple[int, ...], list[int]] = {}
     for row, prompt in enumerate(prompts):
-        rows.setdefault(tuple(prompt), []).append(row)
-    hidden = torch.empty(len(prompts), model.config.dim, device=model.device, dtype=model.dtype)
-    for part in _parts(list(rows)):
+        rows.setdefault(prompt, []).append(row)
+    rows.pop((), None)
+    for part in _parts(rows):
         layout = Layout.of([len(prompt) for prompt in part], model.device)
-        places = [(document, row) for document, prompt in enumerate(part) for row in rows[prompt]]
-        documents, into = torch.tensor(places, device=model.device).unbind(1)
+        places = torch.tensor([(document, row) for document, prompt in enumerate(part) for row in rows[prompt]], device=model.device)
         tokens = torch.tensor([[token for prompt in part for token in prompt]], device=model.device)
-        hidden[into] = model.hidden(tokens, cache.prompts(layout, documents, into))[0, layout.ends[documents]]
-    return hidden
+        model.read(tokens, cache.prompts(layout, *places.unbind(1)))
 
 
-def _parts(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+def _parts(prompts: Iterable[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """Consecutive prompts of READ_TOKENS in all, or one that is longer."""
     part: list[tuple[int, ...]] = []
     for prompt in prompts:
         if part and sum(map(len, part)) + len(prompt) > READ_TOKENS:
             yield part
             part = []
         part.append(prompt)
-    yield part
+    if part:
+        yield part
 
 
 def _filled(going: list[int]) -> list[int]:

@@ -10,16 +10,16 @@ from .layout import Layout
 
 
 class Cache:
-    """B sequences of which each call of the model is the next token: their prompts, and room for more.
+    """B sequences of which each call of the model is the next token: what came before, and room for more.
 
-    Prompts of `lengths` tokens end at the same slot, padded on the left, so that all sequences grow at the same place. The
-    model reads them first, with `prompts` as its layout.
+    What came before, `lengths` tokens, ends at the same slot, padded on the left, so that all sequences grow at the same
+    place. The model reads it first: `Trunk.read` with `prompts`.
     """
 
     def __init__(self, config: ModelConfig, lengths: Sequence[int], room: int, device: torch.device, dtype: torch.dtype):
         self.length = max(lengths)
         shape = (config.layers, 2, len(lengths), config.kv, self.length + room, config.head_size)
-        self._store = torch.empty(shape, device=device, dtype=dtype)
+        self._store = torch.zeros(shape, device=device, dtype=dtype)
         self._starts = self.length - torch.tensor(list(lengths), device=device)
         padding = torch.arange(self.length + room, device=device) < self._starts[:, None]
         mask = torch.zeros(padding.shape, device=device, dtype=dtype).masked_fill_(padding, float("-inf"))
@@ -65,16 +65,19 @@ class Prompts:
     def __init__(self, cache: Cache, layout: Layout, documents: Tensor, rows: Tensor):
         self._layout, self._rows = layout, rows
         self._store = cache._store[..., : cache.length, :]
-        ends = layout.ends[documents, None]
-        slots = ends - torch.arange(cache.length - 1, -1, -1, device=ends.device)
-        # Slots before a prompt are never seen, but must hold numbers: those of its first token.
-        self._source = torch.maximum(slots, ends + 1 - cache.positions[rows, None])
+        # Slots before a prompt take what stands before it: they are never seen, but must hold numbers.
+        backwards = torch.arange(cache.length - 1, -1, -1, device=rows.device)
+        self._source = (layout.ends[documents, None] - backwards).clamp(min=0)
 
     @property
     def positions(self) -> Tensor:
         return self._layout.positions
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        for store, new in zip(self._store[layer], (k, v), strict=True):
-            store[self._rows] = new.flatten(0, 1)[self._source].transpose(1, 2)
+        self.keep(layer, k, v)
         return self._layout.attend(layer, q, k, v)
+
+    def keep(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Stores k and v [1, N, K, d] of the packed prompts for the sequences that begin with them."""
+        for store, new in zip(self._store[layer], (k, v), strict=True):
+            store[self._rows] = new[0, self._source].transpose(1, 2)

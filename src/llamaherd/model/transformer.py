@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from .cache import Prompts
 from .config import ModelConfig
 from .layout import Layout
 
@@ -76,9 +77,14 @@ class Attention(nn.Module):
         self.wo = nn.Linear(config.heads * config.head_size, config.dim, bias=False)
 
     def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend) -> Tensor:
-        q, k, v = (w(x).unflatten(-1, (-1, self.head_size)) for w in (self.wq, self.wk, self.wv))
-        out: Tensor = self.wo(attend(layer, rotate(q, rope), rotate(k, rope), v).flatten(2))
+        q = self.wq(x).unflatten(-1, (-1, self.head_size))
+        out: Tensor = self.wo(attend(layer, rotate(q, rope), *self.keys_values(x, rope)).flatten(2))
         return out
+
+    def keys_values(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
+        """What other tokens see of x [B, T, D]: two of [B, T, K, d]."""
+        k, v = (w(x).unflatten(-1, (-1, self.head_size)) for w in (self.wk, self.wv))
+        return rotate(k, rope), v
 
 
 class FeedForward(nn.Module):
@@ -138,13 +144,24 @@ class Trunk(nn.Module):
         layout = layout or Layout.of([tokens.shape[1]] * tokens.shape[0], tokens.device)
         longest = max(layout.lengths) if isinstance(layout, Layout) else 0
         assert longest <= self.config.context, f"{longest} tokens in a context of {self.config.context}"
-        table = rope_table(self.config.head_size, self.config.rope_theta, self.config.context, tokens.device)
-        rope = table[:, layout.positions.view(tokens.shape), None]
-        x = self.tok_embeddings(tokens)
+        x, rope = self.tok_embeddings(tokens), self._rope(layout.positions.view(tokens.shape))
         for layer, block in enumerate(self.layers):
             x = block(x, layer, rope, layout.attend)
         out: Tensor = self.norm(x)
         return out
+
+    def read(self, tokens: Tensor, prompts: Prompts) -> None:
+        """Puts the keys and values of packed prompts [1, N] into a cache; no hidden state is made beyond the last keys."""
+        x, rope = self.tok_embeddings(tokens), self._rope(prompts.positions.view(tokens.shape))
+        *blocks, last = self.layers
+        assert isinstance(last, Block)
+        for layer, block in enumerate(blocks):
+            x = block(x, layer, rope, prompts.attend)
+        prompts.keep(len(blocks), *last.attention.keys_values(last.attention_norm(x), rope))
+
+    def _rope(self, positions: Tensor) -> Tensor:
+        """[2, B, T, 1, d] for positions [B, T]."""
+        return rope_table(self.config.head_size, self.config.rope_theta, self.config.context, positions.device)[:, positions, None]
 
 
 class Transformer(Trunk):
