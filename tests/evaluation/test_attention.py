@@ -20,10 +20,10 @@ def test_weights_worked_by_hand() -> None:
     """Two heads share one key head of size 1: scores are q k, softmaxed over what is not later."""
     q, k = torch.tensor([[[1.0], [0.0]], [[1.0], [2.0]]])[None], torch.tensor([[[0.0]], [[math.log(3)]]])[None]
     watched = Watched((2,), torch.device("cpu"))
-    watched.attend(q, k, torch.ones_like(k))
+    watched.attend(0, q, k, torch.ones_like(k))
     # Second token: head 0 weighs 1 : 3, head 1 weighs 1 : 9.
     assert watched.strongest[0].flatten().tolist() == pytest.approx([1.0, 0.0, 0.25, 0.9])
-    watched.attend(-q, k, torch.ones_like(k))
+    watched.attend(0, -q, k, torch.ones_like(k))
     # The next layer weighs 3 : 1 and 9 : 1 the other way.
     assert watched.strongest[0].flatten().tolist() == pytest.approx([1.0, 0.0, 0.9, 0.9])
 

@@ -23,14 +23,14 @@ class Watched(Layout):
 
     strongest: list[Tensor] = field(default_factory=list)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         length, size = q.shape[1], q.shape[3]
         queries, keys = q[0].transpose(0, 1).float(), k[0].transpose(0, 1).float()
         scores = queries @ keys.repeat_interleave(len(queries) // len(keys), dim=0).mT / size**0.5
         later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
         weights = scores.masked_fill(later, float("-inf")).softmax(dim=-1).amax(dim=0)
         self.strongest[:] = [torch.maximum(weights, before) for before in self.strongest] or [weights]
-        return super().attend(q, k, v)
+        return super().attend(layer, q, k, v)
 
 
 @torch.inference_mode()
