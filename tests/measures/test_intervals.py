@@ -9,11 +9,13 @@ from llamaherd.measures import intervals
 from llamaherd.measures.intervals import (
     FEWEST,
     Figure,
+    averaged,
     difference,
     effect,
     figure,
     mean,
     nothing,
+    over_seeds,
     paired_difference,
     pooled,
     rate,
@@ -118,3 +120,44 @@ def test_a_figure_is_checked() -> None:
 def test_pooled_rates_are_the_rate_of_all() -> None:
     assert pooled([rate(3, 10), nothing(), rate(5.5, 30)]) == rate(8.5, 40)
     assert pooled([]) == nothing()
+
+
+def test_over_seeds_is_the_mean_of_the_seeds_means_however_many_prompts_each_has() -> None:
+    result = over_seeds([{"a": 1.0, "b": 0.0, "c": 0.5}, {"d": 1.0}])
+    assert result["value"] == (0.5 + 1.0) / 2
+    assert result["n"] == 4
+    assert over_seeds([{"a": 1.0, "b": 0.0, "c": 0.5}, {}]) == over_seeds([{"a": 1.0, "b": 0.0, "c": 0.5}])
+    assert over_seeds([]) == over_seeds([{}, {}]) == nothing()
+
+
+def test_one_seed_is_bootstrapped_as_a_mean() -> None:
+    values = np.random.default_rng(0).normal(size=300)
+    one, other = over_seeds([{str(index): value for index, value in enumerate(values)}]), mean(list(values))
+    assert one["value"] == pytest.approx(other["value"])
+    assert ends(one) == pytest.approx(ends(other), abs=0.02)
+
+
+def test_a_prompt_of_several_seeds_is_drawn_for_all_of_them_at_once() -> None:
+    """What one seed gains on a prompt the other loses: whatever is drawn, the mean over seeds is one half."""
+    names = [f"p{index}" for index in range(20)]
+    first = {name: float(index % 2) for index, name in enumerate(names)}
+    second = {name: 1 - value for name, value in first.items()}
+    shared = over_seeds([first, second])
+    assert (shared["low"], shared["value"], shared["high"], shared["n"]) == (0.5, 0.5, 0.5, 20)
+    apart = over_seeds([first, {f"other {name}": value for name, value in second.items()}])
+    assert apart["value"] == 0.5
+    assert apart["n"] == 40
+    assert ends(apart) == pytest.approx((0.5 - 1.96 * math.sqrt(0.25 / 40), 0.5 + 1.96 * math.sqrt(0.25 / 40)), abs=0.03)
+
+
+def test_three_seeds_that_agree_on_every_prompt_are_no_surer_than_one() -> None:
+    values = {str(index): float(index % 3 == 0) for index in range(60)}
+    assert ends(over_seeds([values] * 3)) == pytest.approx(ends(over_seeds([values])), abs=1e-9)
+
+
+def test_averaged_figures_by_hand() -> None:
+    """Half-widths .3 and .4 below, .6 and .8 above: .5 / 2 and 1 / 2."""
+    result = averaged([figure(1.0, 0.7, 1.6, 10), nothing(), figure(2.0, 1.6, 2.8, 20)])
+    assert result == {"value": 1.5, "low": pytest.approx(1.25), "high": pytest.approx(2.0), "n": 30}
+    assert averaged([figure(1.0, 0.7, 1.6, 10)]) == {"value": 1.0, "low": pytest.approx(0.7), "high": pytest.approx(1.6), "n": 10}
+    assert averaged([]) == averaged([nothing()]) == nothing()

@@ -12,7 +12,7 @@ from llamaherd.data.records import Domain, Grade, Preference
 from llamaherd.model.layout import Layout
 from llamaherd.model.transformer import Scorer
 from llamaherd.reward.model import RewardModel
-from llamaherd.reward.pairs import Pair, encode_pair, fitting, mix, pair_loss
+from llamaherd.reward.pairs import Pair, encode_pair, fitting, mix, pair_loss, some_of
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
 
@@ -38,6 +38,16 @@ def test_the_papers_safety_mix_is_nine_to_one() -> None:
     mixed = mix(rows, "safety", 1 / 9, 0)
     assert Counter(preference.domain for preference in mixed) == {"safety": 900, "helpfulness": 100}
     assert mix(rows, "safety", 1 / 9, 1) != mixed
+
+
+def test_some_of_a_mix_in_its_order_the_fewer_among_the_more() -> None:
+    rows = [row(number) for number in range(30)]
+    few, more = some_of(rows, 5, 0), some_of(rows, 20, 0)
+    assert (len(few), len(more)) == (5, 20)
+    assert few == [preference for preference in more if preference in few]
+    assert more == [preference for preference in rows if preference in more]
+    assert few != some_of(rows, 5, 1)
+    assert some_of(rows, None, 0) == some_of(rows, 30, 0) == some_of(rows, 99, 0) == rows
 
 
 def test_a_pair_as_encoded(tiny_scorer: Scorer, tokenizer: Tokenizer) -> None:

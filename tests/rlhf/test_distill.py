@@ -53,6 +53,9 @@ def test_the_safety_model_chooses_the_target(answer: Callable[..., Answer]) -> N
         "better": (True, "never"), "worse": (False, "never"), "equal": (False, "yes"), "tagged": (False, "no"), "cut": (False, "no"),
     }  # fmt: skip
     assert [item.distilled for item in found] == ["never", "no", "nay", None, None]
+    without_choice = [item.dialogue_without_choice() for item in found]
+    assert [dialogue.last.content for dialogue in without_choice] == ["never", "no", "nay", "no", "no"]
+    assert {(dialogue.system, dialogue.trained) for dialogue in without_choice} == {(None, "last")}
     assert [dialogue.system for dialogue in assistant.asked] == [None] * 5 + ["Be safe."] * 5
     assert all(dialogue.system is None for dialogue in safety.judged), "judged as what is trained: without the preprompt"
 

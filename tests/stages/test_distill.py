@@ -30,6 +30,10 @@ def test_adversarial_prompts_and_harmless_ones(tiny_folder: Path, tiny_inputs: P
     assert "Be safe" not in (done.path / "dialogues.jsonl").read_text()
     asked = [{prompt.dialogue for prompt in read_prompts(tiny_inputs / name)} for name in ("distil.jsonl", "harmless.jsonl")]
     here = len(dialogues) - metrics["harmless"]
+    rows, unchosen = ([row for _, row in read_rows(done.path / name)] for name in ("dialogues.jsonl", "without-choice.jsonl"))
+    assert [row.get("safety") for row in rows] == [row.get("safety") for row in unchosen] == [True] * here + [None] * metrics["harmless"]
+    assert [row["messages"][0] for row in rows] == [row["messages"][0] for row in unchosen]
+    assert sum(row != other for row, other in zip(rows, unchosen, strict=True)) <= metrics["kept"], "what was replaced stands in both"
     assert {dialogue.prompt for dialogue in dialogues[:here]} <= asked[0]
     assert {dialogue.prompt for dialogue in dialogues[here:]} <= asked[1]
     told = distill.headline(done)

@@ -41,6 +41,8 @@ def test_the_best_usable_candidate_is_kept(tiny_folder: Path, tiny_inputs: Path,
     assert {row["version"] for row in best} == {"v1"}
     assert [(row["messages"][-1]["content"], row["trained"]) for row in dialogues] == [(row["answer"], "last") for row in best]
     assert read_dialogues(done.path / "dialogues.jsonl")
+    assert [row["safety"] for row in dialogues] == [row["safety"] for row in best]
+    assert {row["safety"] for row in best} == {True, False}
     unusable = [candidate["unusable"] for row in samples for candidate in row["candidates"] if candidate["unusable"]]
     assert done.metrics["unusable"] == {reason: unusable.count(reason) for reason in sorted(set(unusable))}
     assert "unfinished" in done.metrics["unusable"]

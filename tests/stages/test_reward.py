@@ -61,6 +61,12 @@ def test_the_mix_is_the_recipes(tiny_folder: Path, tiny_inputs: Path, tmp_path: 
     assert "accuracy - (by grade - - - -; other domain -)" in reward.headline(done)
 
 
+def test_most_pairs_are_drawn_from_the_mix(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    for most, pairs in ((5, 5), (99, 18), (None, 18)):
+        done = run(tiny_folder, tiny_inputs / "preferences.jsonl", tmp_path / str(most), most_pairs=most, epochs=1)
+        assert (done.metrics["pairs"], done.metrics["test_pairs"]) == (pairs, 6), "tests are all there are"
+
+
 def test_labels_count_for_the_safety_model_alone(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     def hash_of(domain: str, weight: float) -> str:
         return run(

@@ -13,6 +13,7 @@ from llamaherd.cli import main
 from llamaherd.core.seeds import python_rng
 from llamaherd.reward.model import RewardModel
 from llamaherd.stages import score
+from llamaherd.stages.common import sigmoid
 
 
 @pytest.fixture
@@ -109,4 +110,4 @@ def test_a_chat_model_is_no_reward_model(scripted: Callable[..., Path], tmp_path
 
 @pytest.mark.parametrize(("logit", "value"), [(0.0, 0.5), (math.log(3), 0.75), (-math.log(3), 0.25), (800.0, 1.0), (-800.0, 0.0)])
 def test_sigmoid(logit: float, value: float) -> None:
-    assert score.sigmoid(logit) == pytest.approx(value)
+    assert sigmoid(logit) == pytest.approx(value)

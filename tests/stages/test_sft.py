@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,30 @@ def test_shares_of_files(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path, s
     write_rows(other, [{"messages": said(f"Question {number}", "Yes")} for number in range(12)])
     done = run(tiny_folder, [tiny_inputs / "dialogues.jsonl", other], tmp_path / "out", shares=shares, batch_rows=99, epochs=1)
     assert done.metrics["dialogues"] == expected
+
+
+@pytest.mark.parametrize(
+    ("safety_share", "share", "expected"), [(0.0, 1.0, 10), (0.25, 1.0, 15), (1.0, 1.0, 30), (0.5, 0.5, 10), (0.5, 2.0, 40)]
+)
+def test_the_share_of_safety_data(tiny_folder: Path, tmp_path: Path, safety_share: float, share: float, expected: int) -> None:
+    """20 dialogues with the tag, 10 without."""
+    file, tags = (
+        tmp_path / "rows.jsonl",
+        [{"safety": True}, {"safety": True}, {"safety": False}] * 5 + [{"safety": True}, {"safety": True}, {}] * 5,
+    )
+    write_rows(file, [{"messages": said(f"Question {number}", "Yes"), **tag} for number, tag in enumerate(tags)])
+    done = run(tiny_folder, file, tmp_path / "out", safety_share=safety_share, shares=(share,), batch_rows=99, epochs=1)
+    assert done.metrics["dialogues"] == expected
+
+
+def test_less_safety_data_is_a_part_of_more(tiny_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, [{"messages": said(f"Question {number}", "Yes"), "safety": number % 3 > 0} for number in range(30)])
+    chosen = [[dialogue.messages[0].content for dialogue in sft._dialogues(file, share, 0)] for share in (0.0, 0.1, 0.5, 1.0)]
+    assert [len(some) for some in chosen] == [10, 12, 20, 30]
+    assert all(set(less) < set(more) for less, more in pairwise(chosen))
+    assert chosen[2] == [asked for asked in chosen[3] if asked in chosen[2]], "in file order"
+    assert chosen[2] != [dialogue.messages[0].content for dialogue in sft._dialogues(file, 0.5, 1)]
 
 
 def test_steps_do_not_depend_on_the_number_of_dialogues(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """How the work of a chain is spread over its steps, for the time left: the factors are from runs of the packaged recipes on a CPU."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def _rewarding(config: Any, recipe: RecipeConfig) -> float:
     own, other = world.helpfulness_pairs, world.safety_pairs
     if config.domain == "safety":
         own, other = other, own
-    pairs = len(config.data) * (own + min(other, config.other_share * own))
-    return float(5.8 * config.epochs * pairs)
+    pairs = min(config.most_pairs or math.inf, 0.75 * len(config.data) * (own + min(other, config.other_share * own)))
+    return float(7.7 * config.epochs * pairs)
 
 
 def _evaluating(config: Any, recipe: RecipeConfig) -> float:
@@ -73,5 +74,7 @@ _TURNS: dict[str, Callable[[Any, RecipeConfig], float]] = {
     "ghost": lambda config, recipe: 5.0 * recipe.world.ghost_dialogues * sum(recipe.world.ghost_turns),
     "distill": lambda config, recipe: 50.0 * recipe.world.distilled_prompts,
     "evaluate": _evaluating,
+    "temperatures": lambda config, recipe: 20.0 * config.prompts * config.samples * len(config.temperatures),
+    "likelihood": lambda config, recipe: float(recipe.claims.held_out_documents),
 }
 """Turns of a dialogue that a stage's work is worth."""

@@ -26,3 +26,16 @@ VIOLATION_70B = {"all": 0.04, "single turn": 0.02, "multi turn": 0.085}
 
 DISTILLED_REWARD_GAIN = 0.12
 """Median safety reward with a preprompt and answer template minus without (section 9, read off)."""
+
+SAFETY_DATA = {
+    "safety reward": {0: 0.680, 1: 0.693, 10: 0.724, 25: 0.739, 50: 0.762, 100: 0.773},
+    "helpfulness reward": {0: 0.586, 1: 0.586, 10: 0.586, 25: 0.586, 50: 0.586, 100: 0.583},
+    "false refusals": {0: 0.150, 1: 0.167, 10: 0.178, 25: 0.217, 50: 0.233, 100: 0.272},
+}
+"""Mean rewards and false refusals on borderline prompts over the percentage of the safety data (figures 15 and 33, read off)."""
+
+SELF_BLEU_AT_1_4 = {
+    "factual": {"v0": 0.77, "v1": 0.83, "v2": 0.88, "v3": 0.93},
+    "creative": {"v0": 0.755, "v1": 0.80, "v2": 0.82, "v3": 0.85},
+}
+"""Self-BLEU of 25 answers at temperature 1.4 (figure 21, read off); v0 is SFT."""

@@ -33,8 +33,14 @@ class Distilled:
 
     def dialogue(self) -> Dialogue:
         """The tuning example, without the preprompt; only the target carries loss."""
-        whole = self.prompt.dialogue.followed_by("assistant", self.target)
-        return Dialogue(whole.messages, trained="last")
+        return self._trained_on(self.target)
+
+    def dialogue_without_choice(self) -> Dialogue:
+        """The tuning example if nobody chose: the new answer wherever there is one."""
+        return self._trained_on(self.original if self.distilled is None else self.distilled)
+
+    def _trained_on(self, answer: str) -> Dialogue:
+        return Dialogue(self.prompt.dialogue.followed_by("assistant", answer).messages, trained="last")
 
 
 def distil(

@@ -1,6 +1,7 @@
 """What several stages do alike: read inputs given as files or artifacts, write a chat model."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,3 +81,9 @@ def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title
     parameters = sum(weight.numel() for weight in model.parameters())
     task: Task = "text-classification" if isinstance(model, Scorer) else "text-generation"
     write_text(place.folder / "README.md", model_card(title, task, model.config, parameters, place.made, facts))
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), written so that no exponential overflows."""
+    small = math.exp(-abs(logit))
+    return 1 / (1 + small) if logit >= 0 else small / (1 + small)

@@ -20,6 +20,7 @@ from ..miniature.world import World, WorldConfig
 from .common import Paths, SomePaths, data_file, prompts_of
 
 if TYPE_CHECKING:
+    from ..chat.dialogue import Dialogue
     from ..data.records import Prompt
 
 
@@ -50,7 +51,10 @@ class DistillConfig(DistillSettings):
 
 
 def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
-    """Writes dialogues.jsonl. Raises UserError for prompts without a preprompt or not tagged as unsafe."""
+    """Writes dialogues.jsonl, and without-choice.jsonl, where the new answer stands wherever there is one, for comparison.
+
+    Raises UserError for prompts without a preprompt or not tagged as unsafe.
+    """
     from ..assistant.local import Assistant
     from ..reward.model import RewardModel
     from ..rlhf.distill import answers_to, distil
@@ -77,9 +81,12 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
                 assistant, safety, chunk, [prompt.about["preprompt"] for prompt in chunk], config.sampling, seed, first
             )
             rows = [
-                {"row": item.dialogue().to_row(), "replaced": item.replaced, "original": item.original, "distilled": item.distilled}
+                {
+                    "row": _tagged(item.dialogue()), "without_choice": _tagged(item.dialogue_without_choice()),
+                    "replaced": item.replaced, "original": item.original, "distilled": item.distilled,
+                }
                 for item in found
-            ]
+            ]  # fmt: skip
             return [{"unusable": unusable}, *rows]
 
         def own(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
@@ -96,6 +103,7 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
         tests = in_chunks(place.state / "test", test_prompts, config.chunk_prompts, work)
         distilled = [row for row in made if "row" in row]
         write_rows(place.folder / "dialogues.jsonl", [row["row"] for row in distilled] + harmless)
+        write_rows(place.folder / "without-choice.jsonl", [row["without_choice"] for row in distilled] + harmless)
         replaced = sum(row["replaced"] for row in distilled)
         without = sum(row["distilled"] is None for row in distilled)
         place.metrics.update(
@@ -104,6 +112,10 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
             **_judged(tests, len(test_prompts), config.world),
         )  # fmt: skip
     return open_artifact(out, "dialogues")
+
+
+def _tagged(dialogue: "Dialogue") -> dict[str, Any]:
+    return {**dialogue.to_row(), "safety": True}
 
 
 def _check_adversarial(prompts: "Sequence[Prompt]", files: Sequence[Path]) -> None:

@@ -1,6 +1,5 @@
 """Evaluation of a chat model in the miniature: its oracle stands in for people (paper.md sections 8, 9 and 11)."""
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,7 +25,7 @@ from ..miniature.prompts import (
     unasked_people_prompts,
 )
 from ..miniature.world import World, WorldConfig
-from .common import data_file
+from .common import data_file, sigmoid
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
@@ -236,7 +235,7 @@ def _rewards(bench: Bench) -> Mapping[str, Any] | None:
             if answers[key] and not tag_in(answers[key])
         }
         whole = {key: dialogue for key, dialogue in said.items() if model.fits(dialogue)}
-        scores = dict(zip(whole, (0.5 + 0.5 * math.tanh(logit / 2) for logit in model.logits(list(whole.values()))), strict=True))
+        scores = dict(zip(whole, map(sigmoid, model.logits(list(whole.values()))), strict=True))
         bench.rows += [{"task": "rewards", "domain": domain, "mode": "sampled", "id": key, "score": scores.get(key)} for key in prompts]
         found[domain] = mean(list(scores.values()))
     return found or None

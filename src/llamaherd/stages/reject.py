@@ -92,7 +92,7 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
         pool = pooled(earlier, newest, rewards)
         write_rows(place.folder / "samples.jsonl", rows)
         write_rows(place.folder / "best.jsonl", [row.to_row() for row in newest])
-        write_rows(place.folder / "dialogues.jsonl", [dialogue_of(row).to_row() for row in pool])
+        write_rows(place.folder / "dialogues.jsonl", [{**dialogue_of(row).to_row(), "safety": row.prompt.safety} for row in pool])
         write_rows(place.folder / "judged.jsonl", judged)
         place.metrics.update(_metrics(rows, pool), **_best_of_curve(judged))
     return open_artifact(out, "samples")

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..chat.dialogue import parse_dialogue
 from ..core.errors import UserError
 from ..core.files import read_rows
+from .common import sigmoid
 
 BATCH_LINES = 256
 
@@ -30,9 +31,3 @@ def run(reward_model: str, file: Path) -> Iterator[str]:
             if not math.isfinite(logit):
                 raise UserError(f"{file} line {number}: the reward model's logit is {logit}; its weights overflow on this dialogue")
             yield json.dumps({**row, "score": sigmoid(logit), "logit": logit}, ensure_ascii=False, allow_nan=False)
-
-
-def sigmoid(logit: float) -> float:
-    """1 / (1 + exp(-logit)), written so that no exponential overflows."""
-    small = math.exp(-abs(logit))
-    return 1 / (1 + small) if logit >= 0 else small / (1 + small)

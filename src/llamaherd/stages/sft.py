@@ -9,12 +9,14 @@ from pydantic import Field
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.config import Config
 from ..core.errors import UserError
+from ..core.files import read_rows
 from ..core.seeds import python_rng, seed_for
 from ..data.inputs import parents_of
 from ..train.config import OptimizerConfig
 from .common import SomePaths, data_file, finish_model
 
 if TYPE_CHECKING:
+    from ..chat.dialogue import Dialogue
     from ..chat.template import Rendered
     from ..tokenizer.sentencepiece import Tokenizer
 
@@ -45,6 +47,8 @@ class SftConfig(SftSettings):
     """Files of dialogues, or folders that hold dialogues.jsonl."""
     shares: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """How much of each file is taken, in the order of `data` (0.5: half of it, seeded; 2: twice); empty: all of each."""
+    safety_share: float = Field(1.0, ge=0, le=1)
+    """How much is taken of the dialogues that rejection sampling and distillation tag as answers to safety prompts (section 9's scaling)."""
 
 
 def run(config: SftConfig, out: Path, seed: int) -> Artifact:
@@ -58,7 +62,7 @@ def run(config: SftConfig, out: Path, seed: int) -> Artifact:
     folder = resolve(config.model)
     model, tokenizer = load_model(folder, best_device())
     files = [data_file(path, "dialogues.jsonl") for path in config.data]
-    rendered = _rendered(files, config.shares, tokenizer, seed)
+    rendered = _rendered(files, config, tokenizer, seed)
     row_tokens = config.row_tokens or model.config.context
     if row_tokens > model.config.context:
         raise UserError(f"row_tokens is {row_tokens} and the model's context {model.config.context}; rows must fit the context")
@@ -90,22 +94,32 @@ def run(config: SftConfig, out: Path, seed: int) -> Artifact:
     return open_artifact(out, "model")
 
 
-def _rendered(files: Sequence[Path], shares: Sequence[float], tokenizer: "Tokenizer", seed: int) -> "list[Rendered]":
+def _rendered(files: Sequence[Path], config: SftConfig, tokenizer: "Tokenizer", seed: int) -> "list[Rendered]":
     """Ids and masks of the dialogues of all files, each taken as often as its share says."""
     from ..chat.template import encode_dialogue
-    from ..data.records import read_dialogues
 
-    if shares and len(shares) != len(files):
-        raise UserError(f"shares has {len(shares)} numbers and data {len(files)} files; give one for each, or none")
+    if config.shares and len(config.shares) != len(files):
+        raise UserError(f"shares has {len(config.shares)} numbers and data {len(files)} files; give one for each, or none")
     rendered = []
-    for file, share in zip(files, shares or [1.0] * len(files), strict=True):
-        once = [encode_dialogue(dialogue, tokenizer) for dialogue in read_dialogues(file)]
+    for file, share in zip(files, config.shares or [1.0] * len(files), strict=True):
+        once = [encode_dialogue(dialogue, tokenizer) for dialogue in _dialogues(file, config.safety_share, seed)]
         whole, part = int(share), share - int(share)
         some = python_rng(seed, "share", file.parent.name, file.name).sample(range(len(once)), round(part * len(once)))
         rendered += once * whole + [once[index] for index in sorted(some)]
     if not rendered:
         raise UserError(f"no dialogue in {', '.join(map(str, files))}; give a file with at least one")
     return rendered
+
+
+def _dialogues(file: Path, safety_share: float, seed: int) -> "list[Dialogue]":
+    """The dialogues of a file, `safety_share` of the tagged ones; those of a smaller share are among those of a larger one."""
+    from ..chat.dialogue import parse_dialogue
+
+    rows = [(row.get("safety") is True, parse_dialogue(row, f"{file} line {number}", "assistant")) for number, row in read_rows(file)]
+    tagged = [index for index, (safety, _) in enumerate(rows) if safety]
+    python_rng(seed, "safety share", file.parent.name, file.name).shuffle(tagged)
+    left_out = set(tagged[round(safety_share * len(tagged)) :])
+    return [dialogue for index, (_, dialogue) in enumerate(rows) if index not in left_out]
 
 
 def headline(artifact: Artifact) -> str:

@@ -14,11 +14,13 @@ from ..figures import Table, figure_text, number
 from ..page import render
 from ..results import VERDICTS
 from ..sections import Section
-from . import rewards, safety
+from . import rewards, safety, sampling, tuning
 from .parts import Claim, Measure, Row, SeedRun
 
 CLAIMS: tuple[Measure, ...] = (
-    rewards.joint_reward, rewards.margins, rewards.auxiliary_loss, rewards.fresh_preferences, safety.multi_turn,
+    rewards.joint_reward, tuning.hot_ppo, safety.distillation, safety.safety_data, rewards.margins, rewards.auxiliary_loss,
+    rewards.reward_scaling, tuning.pool, rewards.fresh_preferences, safety.multi_turn, sampling.diversity,
+    sampling.best_temperature, tuning.attention, tuning.few_good_examples, tuning.ghost_attention,
 )  # fmt: skip
 
 
