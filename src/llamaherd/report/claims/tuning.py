@@ -27,6 +27,8 @@ def hot_ppo(seeds: Sequence[SeedRun]) -> Claim:
         _distance(seeds, float(budget or 0)),
         compared("hot PPO with the recipe's KL budget and patience: helpfulness by the oracle, minus before: not fallen", seeds,
                  "helpfulness", score, after("guarded-ppo"), threshold=-ORACLE_LOSS_ALLOWED),
+        compared("hot PPO: helpfulness by the oracle, with the guard minus without", seeds, "helpfulness", score,
+                 lambda seed: ("hot-ppo", "guarded-ppo")),
     ]  # fmt: skip
     return Claim(
         "hot-ppo", "PPO with too high a rate and too little hold games the reward model; a KL budget stops it in time.",

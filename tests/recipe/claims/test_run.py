@@ -1,0 +1,119 @@
+"""`llamaherd claims` on a finished run: what is there is not made again, an interrupted command goes on, other settings are refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaherd.core.artifacts import locked
+from llamaherd.core.config import ConfigError
+from llamaherd.core.errors import UserError
+from llamaherd.core.files import read_json
+from llamaherd.recipe.claims import steps
+from llamaherd.recipe.claims.run import run_claims
+from llamaherd.recipe.config import RecipeConfig, load_recipe
+
+FEW = (steps.auxiliary_loss, steps.fresh_preferences)
+NAMES = ["no-auxiliary", "stale-helpfulness", "fresh-helpfulness", "stale-safety", "fresh-safety"]
+
+
+@pytest.fixture
+def recipe(finished_run: Any) -> RecipeConfig:
+    return load_recipe("tiny", [token for token in finished_run.command if "=" in token])
+
+
+@pytest.fixture
+def out(finished_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of seed 0 that is finished; of the claims only two are made."""
+    monkeypatch.setattr(steps, "CLAIMS", FEW)
+    shutil.copytree(finished_run.folder, tmp_path / "claims" / "seed-0")
+    return tmp_path / "claims"
+
+
+def made(out: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in (out / "seed-0").rglob("manifest.json")}
+
+
+def test_the_ledger_and_nothing_made_twice(recipe: RecipeConfig, out: Path) -> None:
+    before, said = made(out), list[str]()
+    run_claims(recipe, [0], out, said.append)
+    assert sorted(made(out).keys() - before.keys()) == sorted(NAMES)
+    assert {name: made(out)[name] for name in before} == before
+    assert "is finished" in said[0]
+    assert [line[:6] for line in said if " left  " in line] == [f"[ {number}/5]" for number in range(1, 6)]
+    ledger = read_json(out / "ledger.json")
+    assert ledger["seeds"] == [0]
+    found = {claim["id"]: claim["rows"] for claim in ledger["claims"]}
+    assert len(found["run"]) > 10
+    [fresh] = found["fresh-preferences"]
+    assert fresh["here"]["n"] > 0
+    assert fresh["by_seed"][0]["value"] == pytest.approx(fresh["here"]["value"])
+    assert {row["shown"] for rows in found.values() for row in rows} <= {"shown", "not shown", "undecided"}
+    assert all(row["here"] is None for row in found["pool"]), "not made here, hence not measured"
+    assert "fresh-preferences: Reward models need fresh" in said[-2]
+    assert said[-1] == f"ledger: {out / 'ledger.html'}"
+
+    again, after = list[str](), made(out)
+    run_claims(recipe, [0], out, again.append)
+    assert made(out) == after
+    assert not [line for line in again if " left  " in line]
+    assert again[-2:] == said[-2:]
+
+
+def test_an_interrupted_command_goes_on(recipe: RecipeConfig, out: Path) -> None:
+    lines = list[str]()
+
+    def stop_after_two(line: str) -> None:
+        lines.append(line)
+        if line.startswith("[ 2/5]"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_claims(recipe, [0], out, stop_after_two)
+    before = {name: at for name, at in made(out).items() if name in NAMES}
+    assert 2 <= len(before) < 5
+    assert not (out / "ledger.json").exists()
+    run_claims(recipe, [0], out, lines.append)
+    assert {name: made(out)[name] for name in before} == before
+    assert sorted(name for name in made(out) if name in NAMES) == sorted(NAMES)
+    assert not list(out.rglob("*.partial"))
+
+
+def changed(recipe: RecipeConfig, **claims: Any) -> RecipeConfig:
+    return recipe.model_copy(update={"claims": recipe.claims.model_copy(update=claims)})
+
+
+def test_other_settings_of_the_claims_concern_the_claims_alone(recipe: RecipeConfig, out: Path) -> None:
+    run_claims(changed(recipe, batch_pairs=9), [0], out, lambda line: None)
+    assert read_json(out / "seed-0" / "claims" / "fresh-safety" / "manifest.json")["metrics"]["pairs"] == 9
+    with pytest.raises(UserError, match=r"seed-0.claims was begun with other settings.*\n  claims.batch_pairs: was 9, is now 16$"):
+        run_claims(recipe, [0], out, lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        (lambda out: shutil.rmtree(out) or out.write_text("mine"), "is a file; --out takes a folder"),
+        (
+            lambda out: (out / "seed-0" / "claims").mkdir() or (out / "seed-0" / "claims" / "thesis.txt").write_text("mine"),
+            "holds no run of a recipe",
+        ),
+    ],
+)
+def test_what_is_in_the_way_is_named(recipe: RecipeConfig, out: Path, prepare: Callable[[Path], Any], expected: str) -> None:
+    prepare(out)
+    with pytest.raises(UserError, match=expected):
+        run_claims(recipe, [0], out, lambda line: None)
+
+
+def test_two_commands_in_one_folder(recipe: RecipeConfig, out: Path) -> None:
+    with locked(out / "lock", "the first"), pytest.raises(UserError, match="in use by another llamaherd process"):
+        run_claims(recipe, [0], out, lambda line: None)
+
+
+def test_what_cannot_work_is_listed_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="9999 different test prompts"):
+        run_claims(load_recipe("tiny", ["--evaluate.borderline_prompts=9999"]), [0], tmp_path / "out", lambda line: None)
+    assert list(tmp_path.iterdir()) == []
