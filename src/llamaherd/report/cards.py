@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.files import write_text
 from .figures import figure_text
-from .folder import FIRST, RunFolder, as_figure
+from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure
 from .summary import MEASURES
 
 FIGURES: Mapping[str, Sequence[str]] = {
@@ -32,7 +32,7 @@ def card(run: RunFolder, version: str, readme: str) -> str:
     lines = [readme.rstrip("\n"), "", "## What was measured of it", "", *_comparison(run, version), ""]
     lines += [f"| figure | {version} |", "|---|---|"]
     lines += [f"| {name} | {figure_text(found, with_n=True)} |" for name, path in FIGURES.items() if (found := run.figure(version, *path))]
-    for key, label in (("seen", "constraints seen in tuning"), ("held_out", "held-out constraints")):
+    for key, label in CONSTRAINTS.items():
         turns = run.task(version, "ghost", key) or {}
         lines += [f"| obeys at turn {turn}, {label} | {figure_text(as_figure(figure), with_n=True)} |" for turn, figure in turns.items()]
     attacks: Mapping[str, object] = run.task(version, "safety", "by_attack") or {}

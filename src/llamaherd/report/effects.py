@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..measures.intervals import Figure, Verdict, difference, effect, paired_difference
 from . import paper
 from .figures import short
-from .folder import FIRST, RunFolder, as_figure, per_prompt
+from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure, per_prompt
 
 VERDICTS = "Shown: the whole 95% interval lies beyond the threshold. Not shown: none of it does. Undecided: anything else, or too few observations."
 FALSE_REFUSALS_ALLOWED = 0.35
@@ -215,12 +215,12 @@ def ghost_effects(run: RunFolder) -> list[Effect]:
     found, turn = [], ghost_turn(run)
     without, with_rows = paper.GHOST_TURNS.get(turn or max(paper.GHOST_TURNS), (None, None))
     gain = with_rows - without if with_rows is not None and without is not None else None
-    for label, key in (("seen", "seen"), ("held-out", "held_out")):
+    for key, label in CONSTRAINTS.items():
         before, after = (obedience(run, version, key, turn or 0) for version in (run.before_ghost, run.with_ghost))
         here, note = paired(before, after)
         where = f"turn {turn}" if turn else "the last turn"
-        name = f"Ghost Attention: obedience at {where}, {label} constraints, {run.with_ghost} minus {run.before_ghost}"
-        brief, said = f"{label} constraints, {where}", _span(before, after)
+        name = f"Ghost Attention: obedience at {where}, {label}, {run.with_ghost} minus {run.before_ghost}"
+        brief, said = f"{label}, {where}", _span(before, after)
         theirs = arrow(without, with_rows) if gain is not None else ""
         found.append(Effect(name, gain, here, threshold=GHOST_GAIN, note=note, number=6, brief=brief, said=said, paper_said=theirs))
     return found

@@ -13,6 +13,9 @@ from ..core.files import read_json, read_rows
 from ..core.metrics import read_metrics
 from ..measures.intervals import Figure
 
+CONSTRAINTS = {"seen": "seen constraints", "demonstrated": "constraints kept out of its rows", "held_out": "constraints never trained on"}
+"""Sets that obedience is measured on: those in Ghost Attention's rows, those in demonstrations alone (the paper's own test of
+constraints outside of Ghost Attention's training), those in tests alone."""
 FIRST = "v0"
 """The version after supervised fine-tuning."""
 PAPER_VERSIONS, PAPER_GHOST = 5, 3

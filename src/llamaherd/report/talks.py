@@ -9,7 +9,7 @@ from ..measures.intervals import Figure
 from . import paper
 from .effects import ghost_turn, helpfulness
 from .figures import Chart, Points, Table, line_chart, point_chart
-from .folder import FIRST, RunFolder, as_figure
+from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure
 from .pictures import attention_chart
 from .sections import Answer, Sample, Samples, Section
 
@@ -76,7 +76,7 @@ def _mark(row: Row) -> str:
 def ghost_section(run: RunFolder) -> Section:
     """Obedience by turn before and after Ghost Attention's rows joined the mix, where one dialogue looks, and what it says."""
     both = (run.before_ghost, run.with_ghost)
-    charts = [chart for key in ("seen", "held_out") if (chart := _by_turn(run, both, key))]
+    charts = [chart for key in CONSTRAINTS if (chart := _by_turn(run, both, key))]
     pair = _one_dialogue(run, both)
     tables = []
     if pair:
@@ -107,7 +107,7 @@ def _by_turn(run: RunFolder, both: Sequence[str], key: str) -> Chart | None:
     }
     known = [paper.GHOST_TURNS.get(int(turn), (None, None)) for turn in turns]
     greys = {"paper, without": [pair[0] for pair in known], "paper, with": [pair[1] for pair in known]}
-    title = f"Obedience by turn, {'held-out constraints' if key == 'held_out' else 'constraints seen in tuning'}"
+    title = f"Obedience by turn, {CONSTRAINTS[key]}"
     return point_chart(title, turns, series, "turn", "share obeyed", paper=greys, connect=True) if any(map(any, series.values())) else None
 
 
