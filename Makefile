@@ -1,4 +1,5 @@
 # make run         sets up .venv and runs the recipe RECIPE (ARGS="--a.b=c" overrides its settings)
+# make claims      runs RECIPE for seeds 0 to 2 and what the paper's claims need beyond, and writes the ledger (SEEDS=0,1,2)
 # make test        sets up .venv and checks style, types and behaviour
 # make setup       sets up .venv alone; PYTHON=python3.12 chooses the interpreter
 # make test-slow   runs the checks that take minutes
@@ -9,6 +10,7 @@
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 RECIPE ?= miniature
+SEEDS ?= 0,1,2
 ARGS ?=
 
 # Tests that need public data look for it here and are skipped where the folder is missing.
@@ -27,7 +29,7 @@ HAS_TORCH = import sys, torch; sys.exit(not (2, 11) <= tuple(map(int, torch.__ve
 VENV_PYTHON = .venv/bin/python
 PIP = $(VENV_PYTHON) -m pip --disable-pip-version-check
 
-.PHONY: help setup run test test-slow clean
+.PHONY: help setup run claims test test-slow clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -36,6 +38,9 @@ setup: .venv/.installed
 
 run: .venv/.installed
 	.venv/bin/llamaherd run $(RECIPE) $(ARGS)
+
+claims: .venv/.installed
+	.venv/bin/llamaherd claims $(RECIPE) --seeds $(SEEDS) $(ARGS)
 
 test: .venv/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
