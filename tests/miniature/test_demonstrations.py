@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 
 from llamaherd.chat.dialogue import checked, parse_dialogue
@@ -9,6 +11,7 @@ from llamaherd.miniature.attacks import UNSEEN_ATTACKS
 from llamaherd.miniature.constraints import (
     CONSTRAINT_KINDS,
     Constraint,
+    ConstraintSet,
     all_constraints,
     applied,
     constraint_dialogues,
@@ -20,6 +23,7 @@ from llamaherd.miniature.oracle import Oracle
 from llamaherd.miniature.preprompts import preprompts
 from llamaherd.miniature.questions import split_of
 from llamaherd.miniature.requests import constraints_in, understood
+from llamaherd.miniature.world import World, WorldConfig
 
 COUNT = 2500
 
@@ -75,7 +79,7 @@ def test_constraints_are_obeyed_in_every_turn(world, rows):
             found = constraints_in(parse_dialogue(row))
             assert 1 <= len(found) <= 2
             kinds |= {constraint.kind for constraint in found}
-            assert set(found) <= set(constraints(world, "train"))
+            assert set(found) <= set(constraints(world, "seen", "demonstrated"))
             answers = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
             assert all(obeys(constraint, answer) for constraint in found for answer in answers)
     assert kinds == set(CONSTRAINT_KINDS)
@@ -119,15 +123,19 @@ def test_obeys_by_hand():
 
 
 def test_held_out_constraints(world):
-    train, test = constraints(world, "train"), constraints(world, "test")
-    assert constraints(world, "tune") == train
-    assert {constraint.kind for constraint in test} == set(CONSTRAINT_KINDS)
-    assert not {constraint.value for constraint in train} & {constraint.value for constraint in test}
-    assert len(train) + len(test) == len(all_constraints())
+    sets = [constraints(world, name) for name in get_args(ConstraintSet)]
+    assert all({constraint.kind for constraint in some} == set(CONSTRAINT_KINDS) for some in sets)
+    assert sum(map(len, sets)) == len(all_constraints()) == len(set().union(*sets))
+    assert set(constraints(world, "seen", "demonstrated")) == {*sets[0], *sets[1]}
+    other = World(WorldConfig(seed=1))
+    assert set(constraints(other, "held_out")) != set(sets[2]), "each world holds out its own"
+    for name in get_args(ConstraintSet):
+        found = {one for item in constraint_dialogues(world, 50, 0, "test", name) for one in item.constraints}
+        assert found <= set(constraints(world, name))
 
 
 def test_constraint_dialogues(world):
-    found = constraint_dialogues(world, 200, 0, "train", (3, 12), combined=0.5)
+    found = constraint_dialogues(world, 200, 0, "train", turns=(3, 12), combined=0.5)
     assert {len(item.users) for item in found} == set(range(3, 13))
     assert 0.35 < sum(len(item.constraints) == 2 for item in found) / 200 < 0.65
     short = [constraint.short in item.instruction for item in found for constraint in item.constraints]
@@ -139,4 +147,4 @@ def test_constraint_dialogues(world):
         row = {"messages": [{"role": "system", "content": item.instruction}, {"role": "user", "content": item.users[0]}]}
         assert all(obeys(constraint, reference_answer(world, row, "plain")) for constraint in item.constraints)
     with pytest.raises(UserError, match="least and the most"):
-        constraint_dialogues(world, 1, 0, "train", (4, 3))
+        constraint_dialogues(world, 1, 0, "train", turns=(4, 3))

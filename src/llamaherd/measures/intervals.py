@@ -112,6 +112,12 @@ def _weighted(times: np.typing.NDArray[Any], table: np.typing.NDArray[Any], know
     return np.asarray(np.nanmean(means, axis=1))
 
 
+def win_rate(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Figure:
+    """Share of prompts, in the same order, whose b is above its a; ties count half. Bootstrapped over prompts."""
+    assert len(a) == len(b), (len(a), len(b))
+    return mean([0.5 + 0.5 * ((theirs > ours) - (theirs < ours)) for ours, theirs in zip(a, b, strict=True)], seed)
+
+
 def difference(a: Figure, b: Figure) -> Figure:
     """b - a of two figures, from their own intervals (Newcombe 1998, method 10). n is the smaller one's.
 

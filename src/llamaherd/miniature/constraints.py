@@ -16,6 +16,9 @@ from .questions import Split, draw_request
 from .world import Kind, World
 
 ConstraintKind = Literal["word", "figure", "hobby", "language"]
+ConstraintSet = Literal["seen", "demonstrated", "held_out"]
+"""Constraints that Ghost Attention's dialogues hold for long; those that only demonstrations obey, in a few turns; those that
+nothing but documents and tests names."""
 CONSTRAINT_KINDS: tuple[ConstraintKind, ...] = get_args(ConstraintKind)
 """In the order in which they can be applied together: a translation comes last."""
 BENIGN: dict[Kind, float] = {"facts": 0.5, "howto": 0.2, "borderline": 0.15, "list": 0.15}
@@ -61,9 +64,15 @@ def all_constraints() -> tuple[Constraint, ...]:
     return tuple(Constraint(kind, value) for kind, values in _VALUES.items() for value in values)
 
 
-def constraints(world: World, split: Split) -> list[Constraint]:
-    """Those of the training and tuning splits are the same; those of the test split are never trained on."""
-    return [constraint for constraint in all_constraints() if (constraint.value in world.unseen_values) == (split == "test")]
+def constraints(world: World, *sets: ConstraintSet) -> list[Constraint]:
+    """The constraints of these sets."""
+    return [constraint for constraint in all_constraints() if _set_of(world, constraint) in sets]
+
+
+def _set_of(world: World, constraint: Constraint) -> ConstraintSet:
+    if constraint.value in world.unseen_values:
+        return "held_out"
+    return "demonstrated" if constraint.value in world.undrilled_values else "seen"
 
 
 def applied(constraint: Constraint, answer: str) -> str:
@@ -98,13 +107,16 @@ def instruction_for(chosen: tuple[Constraint, ...], rng: random.Random, short: f
 
 
 def constraint_dialogues(
-    world: World, count: int, seed: int, split: Split, turns: tuple[int, int] = (3, 12), combined: float = 0.0
+    world: World, count: int, seed: int, split: Split, of: ConstraintSet = "seen", turns: tuple[int, int] = (3, 12), combined: float = 0.0
 ) -> list[ConstraintDialogue]:
-    """User messages of dialogues with `turns` (least, most) turns. Raises UserError for an impossible number of turns."""
+    """User messages of dialogues with `turns` (least, most) turns, questions of a split under constraints of a set.
+
+    Raises UserError for an impossible number of turns.
+    """
     if not 1 <= turns[0] <= turns[1]:
         raise UserError(f"turns {turns}: expected the least and the most, such as (3, 12)")
-    rng = python_rng(world.config.seed, "miniature", "constraints", split, seed)
-    kinds = tuple(constraints(world, split))
+    rng = python_rng(world.config.seed, "miniature", "constraints", split, of, seed)
+    kinds = tuple(constraints(world, of))
     dialogues = []
     for _ in range(count):
         chosen = drawn(kinds, rng, combined)

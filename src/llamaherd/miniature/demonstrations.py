@@ -77,7 +77,7 @@ def _answer(config: DemonstrationConfig, request: Request, rng: random.Random) -
 
 
 def _constrained(world: World, config: DemonstrationConfig, rng: random.Random) -> dict[str, Any]:
-    chosen = drawn(tuple(constraints(world, "train")), rng, config.combined)
+    chosen = drawn(tuple(constraints(world, "seen", "demonstrated")), rng, config.combined)
     instruction = instruction_for(chosen, rng, config.short_form)
     messages: list[dict[str, str]] = []
     for _ in range(rng.randint(1, config.constraint_turns)):

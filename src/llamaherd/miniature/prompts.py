@@ -114,7 +114,7 @@ def fixed_sample_prompts(world: World) -> list[Row]:
     """A few prompts of the tuning split, the same in every run of a world, whose answers show people how the model does."""
     kinds: tuple[Kind, ...] = ("facts", "howto", "arithmetic", "borderline", "harmful")
     rows = [prompts(world, 1, 0, "tune", {kind: 1.0}, multi_turn=0, framed=0)[0] for kind in kinds]
-    system = {"role": "system", "content": constraints(world, "tune")[0].instruction}
+    system = {"role": "system", "content": constraints(world, "seen")[0].instruction}
     return [*rows, {**rows[0], "messages": [system, *rows[0]["messages"]]}]
 
 

@@ -51,8 +51,10 @@ class WorldConfig(Config):
     """Of these, topics that only documents and test prompts name."""
     unseen_harmful: int = Field(default=3, ge=1, le=9)
     """Harmful topics of each risk category that only documents and test prompts name."""
-    unseen_values: int = Field(default=16, ge=1, le=32)
+    unseen_values: int = Field(default=16, ge=8, le=24)
     """Words, figures and pastimes of constraints that only documents and test dialogues name, of each kind; of languages an eighth."""
+    undrilled_values: int = Field(default=16, ge=8, le=24)
+    """As many that demonstrations obey, but no dialogue of Ghost Attention."""
     largest_number: int = Field(default=12, ge=2, le=20)
     """Largest number that is added or subtracted."""
 
@@ -115,11 +117,7 @@ class World:
         unasked = set(self._held_out("people", self.people, self.config.unasked_people))
         self.asked = tuple(name for name in self.people if name not in unasked)
         self.unasked = tuple(name for name in self.people if name in unasked)
-        self.unseen_values = frozenset(
-            value
-            for kind, values in (("words", vocabulary.THINGS), ("figures", vocabulary.FIGURES), ("pastimes", vocabulary.PASTIMES))
-            for value in self._held_out(kind, values, self.config.unseen_values)
-        ) | frozenset(self._held_out("languages", LANGUAGES[1:], max(1, self.config.unseen_values // 8)))
+        self.unseen_values, self.undrilled_values = self._constraint_values()
         self.tasks: dict[Kind, tuple[Task, ...]] = {
             "facts": tuple(self._facts()), "howto": self._howtos("howto", vocabulary.HARMLESS, 0),
             "borderline": self._howtos("borderline", self._borderline(), self.config.unseen_borderline),
@@ -150,6 +148,19 @@ class World:
 
     def _held_out(self, name: str, items: tuple[str, ...], count: int) -> list[str]:
         return python_rng(self.config.seed, "miniature", "held out", name).sample(items, count)
+
+    def _constraint_values(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Those that no training data asks for, and those that Ghost Attention's does not."""
+        unseen, undrilled = set[str](), set[str]()
+        kinds = {"words": vocabulary.THINGS, "figures": vocabulary.FIGURES, "pastimes": vocabulary.PASTIMES, "languages": LANGUAGES[1:]}
+        for name, values in kinds.items():
+            first, second = self.config.unseen_values, self.config.undrilled_values
+            if name == "languages":
+                first, second = first // 8, second // 8
+            drawn = self._held_out(name, values, first + second)
+            unseen.update(drawn[:first])
+            undrilled.update(drawn[first:])
+        return frozenset(unseen), frozenset(undrilled)
 
     def _borderline(self) -> dict[str, str]:
         return dict(list(vocabulary.BORDERLINE.items())[: self.config.borderline_topics])

@@ -1,11 +1,12 @@
 """Runs a recipe: each step that is not finished yet, one line for each, and the report at the end."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.artifacts import MANIFEST, Artifact, find_artifact, locked, versions
+from ..core.artifacts import MANIFEST, Artifact, find_artifact, locked, open_artifact, versions
 from ..core.config import ConfigError, dump
 from ..core.errors import UserError
 from ..core.files import read_json, read_rows, write_json
@@ -89,10 +90,16 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, executor: Executor
 
     set_threads(recipe.threads)  # for the answers between the lines
     executor.work_through(steps, out, {step.name: work(step, recipe) for step in steps}, Samples(out).next)
-    report = build_report(out)
+    report = build_report(out, told=headlines(steps, out))
     executor.say("")
     executor.say(version_table(report.summary))
     executor.say(f"report: {out / 'report.html'}")
+
+
+def headlines(steps: list[Step], out: Path) -> dict[str, str]:
+    """What came out of each step, in its stage's words."""
+    stages = {step.stage: importlib.import_module(f"..stages.{step.stage}", __package__) for step in steps}
+    return {step.name: str(stages[step.stage].headline(open_artifact(out / step.name))) for step in steps}
 
 
 class Samples:

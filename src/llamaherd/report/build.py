@@ -1,4 +1,4 @@
-"""From a finished run folder, or an unfinished one, to report.html and summary.json. Reads artifacts and nothing else."""
+"""From a finished run folder, or an unfinished one, to report.html, summary.json and cards. Reads artifacts and nothing else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,20 +7,18 @@ from typing import Any
 
 from ..core.artifacts import code_version
 from ..core.files import write_json, write_text
+from .cards import write_cards
+from .corpus import corpus_section
 from .effects import measure_effects
 from .folder import RunFolder
-from .making import corpus_section, curves_section, pipeline_section, ppo_section
+from .glance import effects_section, glance_section
+from .making import curves_section, pipeline_section
 from .page import render
-from .results import (
-    best_of_section,
-    details_section,
-    effects_section,
-    ghost_section,
-    reward_section,
-    samples_section,
-    versions_section,
-)
+from .ppo import ppo_section
+from .rewards import best_of_section, reward_section
 from .summary import summarise
+from .talks import ghost_section, samples_section
+from .versions import details_section, versions_section
 
 
 @dataclass(frozen=True)
@@ -32,18 +30,19 @@ class Report:
     summary: Mapping[str, Any]
 
 
-def build_report(run: Path, out: Path | None = None) -> Report:
-    """Writes `report.html` and `summary.json` into `out` (default: the run's folder).
+def build_report(run: Path, out: Path | None = None, told: Mapping[str, str] | None = None) -> Report:
+    """Writes `report.html`, `summary.json` and `cards/` into `out` (default: the run's folder).
 
-    What the run lacks is said to be not measured. Raises UserError when nothing is finished in `run` or a file is damaged.
+    `told` has a line on what came out of each artifact, by name; without it the artifact's metrics are named. What the run lacks
+    is said to be not measured. Raises UserError when nothing is finished in `run` or a file is damaged.
     """
     folder, out = RunFolder(run), out or run
     effects = measure_effects(folder)
     summary = summarise(folder, effects)
     sections = [
-        versions_section(folder), effects_section(effects), samples_section(folder), details_section(folder), reward_section(folder),
-        best_of_section(folder), ghost_section(folder), ppo_section(folder), curves_section(folder), corpus_section(folder),
-        pipeline_section(folder),
+        glance_section(folder, effects), samples_section(folder), versions_section(folder), details_section(folder),
+        reward_section(folder), best_of_section(folder), ghost_section(folder), ppo_section(folder), pipeline_section(folder, told or {}),
+        curves_section(folder), corpus_section(folder), effects_section(effects),
     ]  # fmt: skip
     name = str(folder.recipe.get("name") or run.resolve().name)
     subtitle = f"One run of the Llama 2 recipe by llamaherd {code_version()}, seed {folder.seed}."
@@ -52,4 +51,5 @@ def build_report(run: Path, out: Path | None = None) -> Report:
     report = Report(out / "report.html", out / "summary.json", summary)
     write_text(report.html, render(f"llamaherd: {name}", subtitle, sections))
     write_json(report.summary_file, summary)
+    write_cards(folder, out)
     return report

@@ -1,60 +1,47 @@
-"""Charts as inline SVG, each with the table behind it and a text that says what it shows."""
+"""Charts of curves and of figures as inline SVG, each with the table behind it and a text that says what it shows."""
 
-import io
 import math
-import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from ..measures.intervals import Figure
+from .drawing import COLOURS, DASHES, GREY, MARKERS, SOFT, STYLE, canvas, legend, name_places, svg, unit_range
 
 Points = Sequence[tuple[float, float]]
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#8c6d00", "#000000", "#7b3fa0")
-"""Distinguishable for the colour-blind (Okabe and Ito); markers and dashes say the same again for print in grey."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", "--", "-.", ":")
-GREY = "#8a8a8a"
-SIZE_INCHES = (5.0, 3.2)
-"""Small enough that its text is still read when a phone shrinks it to its width."""
 MOST_POINTS = 240
 """Drawn of one curve; longer ones are averaged."""
-MOST_LETTERS = 46
-"""What fits side by side under the axis."""
 TABLE_ROWS = 12
-
-STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "llamaherd", "font.family": "sans-serif", "font.size": 10, "axes.grid": True,
-    "grid.color": "#e4e4e4", "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
-    "legend.frameon": False, "legend.fontsize": 9, "lines.linewidth": 1.6,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; the first cell of a row is its heading."""
+    """Rows of text or markup; the first cell of a row is its heading. A folded one opens when its caption is clicked."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    folded: bool = False
+    look: str = ""
+    """A class of the page's style."""
 
 
 @dataclass(frozen=True)
 class Chart:
+    """A picture, the words for who cannot see it, the numbers behind it. A wide one takes the whole row."""
+
     title: str
     alt: str
     svg: Markup
     table: Table
     note: str = ""
+    wide: bool = False
 
 
 def number(value: Any) -> str:
@@ -77,6 +64,18 @@ def figure_text(one: Figure | None, with_n: bool = False) -> str:
     return f"{text}, n {one['n']:,}" if with_n else text
 
 
+def short(value: float | Figure | None) -> str:
+    """Two decimals, for sentences: `0.62`; `?` for what was not measured."""
+    plain = value["value"] if isinstance(value, dict) else value
+    return "?" if plain is None else f"{plain:.2f}"
+
+
+def signed(one: Figure) -> str:
+    """A difference in sentences: `+0.38 (+0.35 to +0.40)`, with the signs of print."""
+    value, low, high = (f"{one[key] or 0.0:+.2f}".replace("-", "\u2212") for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
 def as_text(value: Any) -> str:
     """Any metric as text: a figure with its interval, a list joined by spaces, else as `number` writes it."""
     if isinstance(value, Mapping) and value.keys() >= {"value", "low", "high", "n"}:
@@ -91,57 +90,44 @@ def averaged(points: Points, most: int = MOST_POINTS) -> tuple[list[tuple[float,
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups], width
 
 
-def _svg(canvas: Canvas, prefix: str) -> Markup:
-    """Inline SVG: no prolog, no metadata, ids that are unique on the page."""
-    buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
-    text = re.sub(r'<svg ([^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", text, count=1)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", text)
-    return Markup(text)
+def line_chart(
+    title: str, series: Mapping[str, Points], x_label: str, y_label: str, note: str = "", *,
+    levels: Mapping[str, float] | None = None, marked: tuple[str, float] | None = None,
+) -> Chart:  # fmt: skip
+    """Curves over steps; long ones are averaged, and the note says over how many steps. `series` must hold points.
 
-
-def _canvas(x_label: str, y_label: str) -> tuple[Canvas, Axes]:
-    canvas = Canvas(figsize=SIZE_INCHES, layout="constrained")
-    axes = canvas.add_subplot()
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    return canvas, axes
-
-
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-def line_chart(title: str, series: Mapping[str, Points], x_label: str, y_label: str, note: str = "") -> Chart:
-    """Curves over steps; long ones are averaged, and the note says over how many steps. `series` must hold points."""
+    `levels` are drawn as lines across, such as a budget; `marked` names one place on the x axis.
+    """
     assert series, title
     assert all(series.values()), title
-    widths = []
+    levels, widths = levels or {}, []
     with rc_context(STYLE):
-        canvas, axes = _canvas(x_label, y_label)
+        drawn, axes = canvas(x_label, y_label)
         for index, (name, points) in enumerate(series.items()):
             shown, width = averaged(points)
             widths.append(width)
-            marker = "o" if len(shown) < 2 else ""
             axes.plot(
-                [x for x, _ in shown], [y for _, y in shown], label=name, marker=marker,
+                [x for x, _ in shown], [y for _, y in shown], label=name, marker="o" if len(shown) < 12 else "", markersize=4,
                 color=COLOURS[index % len(COLOURS)], linestyle=DASHES[index % len(DASHES)],
             )  # fmt: skip
+        for name, level in levels.items():
+            axes.axhline(level, color=SOFT, linestyle=":", label=name)
+        if marked:
+            axes.axvline(marked[1], color=SOFT, linestyle="--", linewidth=1, label=marked[0])
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        _legend(canvas, axes.get_lines())
-        svg = _svg(canvas, _slug(title))
+        legend(drawn, axes.get_lines())
+        picture = svg(drawn, title)
     if max(widths) > 1:
         note = " ".join(filter(None, (note, f"Long curves are drawn as means of up to {max(widths)} neighbouring lines.")))
-    ends = [
+    said = [
         f"{name} from {number(points[0][1])} at {round(points[0][0])} to {number(points[-1][1])} at {round(points[-1][0])}"
         for name, points in series.items()
     ]
+    said += [f"{name} {number(level)}" for name, level in levels.items()]
+    said += [f"{marked[0]} at {round(marked[1])}"] if marked else []
     rows = [(name, number(round(x)), number(y)) for name, points in series.items() for x, y in averaged(points, TABLE_ROWS)[0]]
     table = Table(f"{title}, means of neighbouring lines", ("curve", x_label, y_label), rows)
-    return Chart(title, f"Line chart of {y_label} over {x_label}: {'; '.join(ends)}.", svg, table, note)
+    return Chart(title, f"Line chart of {y_label} over {x_label}: {'; '.join(said)}.", picture, table, note)
 
 
 def _offset(index: int, count: int) -> float:
@@ -156,30 +142,7 @@ def _intervals(axes: Axes, figures: Sequence[Figure | None], offset: float, **lo
         if one and one["value"] is not None and one["low"] is not None and one["high"] is not None
     ]
     places, values, below, above = zip(*drawn) if drawn else ((), (), (), ())
-    return axes.errorbar(places, values, yerr=[below, above], capsize=3, markersize=5, **look)
-
-
-def _crowded(labels: Sequence[str]) -> bool:
-    """Whether neighbouring labels would touch when written side by side."""
-    widths = [max(map(len, label.split("\n"))) for label in labels]
-    return any((left + right) / 2 * len(labels) > MOST_LETTERS for left, right in pairwise(widths))
-
-
-def _name_places(axes: Axes, labels: Sequence[str]) -> None:
-    """Labels under their places: side by side while they fit, else wrapped, and slanted where wrapping does not help."""
-    if _crowded(labels):
-        width = max(1, MOST_LETTERS // len(labels))
-        # Only spaces break a line in textwrap ("v5-rejection" has too short a head): let hyphens do so too.
-        labels = [textwrap.fill(label.replace("-", "- "), width, break_long_words=False).replace("- ", "-") for label in labels]
-    slanted = _crowded(labels)
-    axes.set_xticks(range(len(labels)), labels, rotation=30 if slanted else 0, ha="right" if slanted else "center")
-    axes.set_xlim(-0.6, len(labels) - 0.4)
-    axes.grid(visible=False, axis="x")
-
-
-def _legend(canvas: Canvas, handles: Sequence[Any]) -> None:
-    if len(handles) > 1:
-        canvas.legend(handles=handles, loc="outside lower center", ncols=2 if len(handles) == 4 else min(len(handles), 3))
+    return axes.errorbar(places, values, yerr=[below, above], capsize=2.5, markersize=5, **look)
 
 
 def point_chart(
@@ -192,26 +155,35 @@ def point_chart(
     """
     paper = paper or {}
     count, handles = len(series) + len(paper), []
+    line = "-" if connect else ""
     with rc_context(STYLE):
-        canvas, axes = _canvas(x_label, y_label)
+        drawn, axes = canvas(x_label, y_label)
         for index, (name, figures) in enumerate(series.items()):
-            look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "linestyle": "-" if connect else ""}
-            handles.append(_intervals(axes, figures, _offset(index, count), label=name, **look))
+            ours = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "linestyle": line}
+            handles.append(_intervals(axes, figures, _offset(index, count), label=name, **ours))
         for index, (name, numbers) in enumerate(paper.items()):
             known = [(place + _offset(len(series) + index, count), value) for place, value in enumerate(numbers) if value is not None]
             places, values = zip(*known) if known else ((), ())
-            marker = MARKERS[index % len(MARKERS)]
-            handles += axes.plot(places, values, label=name, color=GREY, marker=marker, markerfacecolor="white", linestyle="")
-        _name_places(axes, labels)
-        if axes.dataLim.y0 >= 0 and axes.dataLim.y1 <= 1:
-            axes.set_ylim(-0.02, 1.02)
-        _legend(canvas, handles)
-        svg = _svg(canvas, _slug(title))
+            look: dict[str, Any] = {
+                "color": GREY,
+                "marker": MARKERS[index % len(MARKERS)],
+                "markerfacecolor": "white",
+                "linestyle": line and ":",
+            }
+            handles += axes.plot(places, values, label=name, linewidth=1, markersize=5, **look)
+        name_places(axes, labels)
+        unit_range(axes)
+        legend(drawn, handles)
+        picture = svg(drawn, title)
     columns = (x_label, *series, *paper)
     rows = [
         (label, *(figure_text(figures[place], with_n=True) for figures in series.values()),
          *("not printed" if numbers[place] is None else number(numbers[place]) for numbers in paper.values()))
         for place, label in enumerate(labels)
     ]  # fmt: skip
-    said = "; ".join(f"{row[0]}: " + ", ".join(f"{name} {cell}" for name, cell in zip(columns[1:], row[1:])) for row in rows)
-    return Chart(title, f"{y_label} by {x_label}. {said}.", svg, Table(title, columns, rows), note)
+    everything: dict[str, Sequence[float | None]] = {name: [one and one["value"] for one in figures] for name, figures in series.items()}
+    said = [
+        f"{name}: " + ", ".join(f"{label} {short(value)}" for label, value in zip(labels, found) if value is not None)
+        for name, found in (everything | dict(paper)).items()
+    ]
+    return Chart(title, f"{y_label} by {x_label}. {'; '.join(said)}.", picture, Table(title, columns, rows), note)

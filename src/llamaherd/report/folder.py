@@ -1,7 +1,7 @@
 """A run folder as the report sees it: manifests, evaluations, metrics and per-row scores; what is missing is None or empty."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,16 @@ from ..core.files import read_json, read_rows
 from ..core.metrics import read_metrics
 from ..measures.intervals import Figure
 
+CONSTRAINTS = {"seen": "seen constraints", "demonstrated": "constraints kept out of its rows", "held_out": "constraints never trained on"}
+"""Sets that obedience is measured on: those in Ghost Attention's rows, those in demonstrations alone (the paper's own test of
+constraints outside of Ghost Attention's training), those in tests alone."""
 FIRST = "v0"
 """The version after supervised fine-tuning."""
 PAPER_VERSIONS, PAPER_GHOST = 5, 3
 """The paper's last version, and the one after which Ghost Attention came: what a folder without a recipe is taken for."""
+
+CO2_G_PER_KWH = 445.0
+"""The world's mean of 2024 (IEA), for a folder whose recipe does not say."""
 
 _GROUND = ("world", "corpus", "tokenizer", "shards", "base")
 _WITHIN_VERSION = (
@@ -134,6 +140,11 @@ class RunFolder:
         """Sum of a number over all manifests, such as `seconds`."""
         return sum(float(artifact.manifest.get(field) or 0) for artifact in self.artifacts.values())
 
+    @property
+    def carbon_g(self) -> float:
+        """Grams of CO2 of the estimated energy, at the recipe's carbon intensity."""
+        return self.total("energy_wh_estimate") / 1000 * float(self.recipe.get("co2_g_per_kwh") or CO2_G_PER_KWH)
+
     def metric(self, name: str, *keys: str) -> Any:
         """One entry of an artifact's metrics, or None."""
         return dig(self.artifacts[name].metrics, *keys) if name in self.artifacts else None
@@ -164,11 +175,25 @@ class RunFolder:
         """Lines of an artifact's metrics.jsonl."""
         return read_metrics(self.path / name / METRICS)
 
-    def scores(self, version: str, task: str, mode: str) -> dict[str, float]:
-        """Mean score of each prompt, by prompt id, from the evaluation's rows."""
-        file = self.path / f"{version}-evaluation" / "rows.jsonl"
-        found: dict[str, list[float]] = {}
-        for _, row in read_rows(file) if file.exists() else ():
-            if row.get("task") == task and row.get("mode") == mode and row.get("score") is not None:
-                found.setdefault(str(row["id"]), []).append(float(row["score"]))
-        return {name: sum(values) / len(values) for name, values in found.items()}
+    def rows(self, name: str, file: str = "rows.jsonl") -> list[dict[str, Any]]:
+        """Rows of an artifact's file; none where it is missing."""
+        path = self.path / name / file
+        return [row for _, row in read_rows(path)] if path.is_file() else []
+
+    @cached_property
+    def answers(self) -> dict[str, list[dict[str, Any]]]:
+        """Every judged answer of each version, with the rows of the last reward models' scores."""
+        return {name: [row for kind in ("evaluation", "rewards") for row in self.rows(f"{name}-{kind}")] for name in self.versions}
+
+    def label(self, version: str) -> str:
+        """A version's name in charts: the one before PPO is the paper's "V5 (no PPO)"."""
+        return f"{self.last} no PPO" if version == self.rejection else version
+
+
+def per_prompt(rows: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], Any], **where: Any) -> dict[str, float]:
+    """`value` of each row whose fields are as in `where`, by the row's id; the mean where an id has several, no None among them."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if all(row.get(key) == wanted for key, wanted in where.items()) and (number := value(row)) is not None:
+            found.setdefault(str(row["id"]), []).append(float(number))
+    return {name: sum(values) / len(values) for name, values in found.items()}

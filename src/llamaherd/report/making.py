@@ -1,14 +1,17 @@
-"""Sections on how the run was made: pipeline, corpus, training curves, PPO health."""
+"""Sections on how the run was made: the pipeline with its times, and the training curves."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
-from ..core.files import read_json
+from ..core.artifacts import Artifact
 from ..core.progress import clock
+from . import paper
 from .figures import Chart, Points, Table, as_text, line_chart, number
 from .folder import RunFolder, as_figure
-from .sections import Section, entries
+from .pictures import Span, bar_chart, timeline_chart
+from .ppo import is_ppo
+from .sections import Section, points_of
 
 CURVES = (
     ("Pretraining loss", r"base", "nats per token"),
@@ -19,58 +22,73 @@ CURVES = (
 )
 """Title, pattern of artifact names, unit. A folder whose lines have PPO fields is drawn in its own section instead."""
 
-PPO_CHARTS = (
-    ("PPO: reward", ("reward",), "reward"),
-    ("PPO: the oracle's score, which is never trained on", ("oracle",), "oracle, 0 to 1"),
-    ("PPO: distance from the starting policy", ("kl_k1", "kl_k3"), "nats"),
-    ("PPO: clipped tokens", ("clip_fraction",), "share of tokens"),
-    ("PPO: explained variance of the critic", ("explained_variance",), "explained variance"),
-    ("PPO: entropy", ("entropy",), "nats per token"),
-    ("PPO: answer length", ("answer_tokens",), "tokens"),
-    ("PPO: unfinished answers", ("unfinished",), "share of answers"),
-)
+KINDS = {
+    "world": "data", "corpus": "data", "tokenizer": "data", "shards": "data", "pretrain": "pretraining", "sft": "fine-tuning",
+    "collect": "preferences", "reward": "reward models", "reject": "sampling", "ghost": "sampling", "distill": "sampling",
+    "ppo": "PPO", "evaluate": "evaluation",
+}  # fmt: skip
+"""What a stage is called in the charts of time."""
+PAUSE_S = 60.0
+"""Longer times in which nothing ran are cut out of the timeline: the run was stopped and taken up again."""
 
 
-def pipeline_section(run: RunFolder) -> Section:
-    """Every artifact with its time and what came out."""
+def pipeline_section(run: RunFolder, told: Mapping[str, str]) -> Section:
+    """Every artifact with its time and what came out; `told` has the words of the terminal, by artifact."""
+    words = {name: told.get(name) or _metrics(artifact) for name, artifact in run.artifacts.items()}
+    charts = [chart for chart in (_timeline(run), _by_kind(run)) if chart]
     rows = []
     for name, artifact in run.artifacts.items():
-        told = {key: value for key, value in artifact.metrics.items() if isinstance(value, (int, float, str)) or as_figure(value)}
-        made = ", ".join(f"{key.replace('_', ' ')} {as_text(value)}" for key, value in told.items())
         seconds = artifact.manifest.get("seconds")
         time = "not measured" if seconds is None else clock(float(seconds))
-        rows.append((name, str(artifact.manifest.get("stage", "")), artifact.kind, time, made))
+        rows.append((name, str(artifact.manifest.get("stage", "")), time, words[name]))
     energy = run.total("energy_wh_estimate")
     intro = [
-        f"Seed {number(run.seed)}. {clock(run.seconds)} of work; the stages' own times add up to {clock(run.total('seconds'))}, where some ran side by side.",
-        f"Energy: about {number(energy)} Wh, estimated from time and an assumed draw per core, not metered.",
+        f"{clock(run.seconds)} of work; the stages' own times add up to {clock(run.total('seconds'))}, where some ran side by side. Seed {number(run.seed)}.",
+        f"About {energy:.1f} Wh and {run.carbon_g:.1f} g of CO\u2082: estimated from time, an assumed draw per core and a declared carbon intensity, "
+        f"not metered. The paper's models took {paper.GPU_HOURS:,} GPU hours and {paper.CO2_TONNES:,.0f} t of CO\u2082.",
     ]
-    return Section("Pipeline", intro, tables=[Table("Stages in order", ("artifact", "stage", "kind", "time", "what came out"), rows)])
+    return Section(
+        "Pipeline", intro, charts, [Table("Stages and what each of them made", ("artifact", "stage", "time", "what came out"), rows)]
+    )
 
 
-def corpus_section(run: RunFolder) -> Section:
-    """What was read, what each filter dropped, what is left."""
-    artifact = run.artifacts.get("corpus")
-    if artifact is None:
-        return Section("Corpus")
-    file = artifact.path / "statistics.json"
-    measured: Mapping[str, Any] = {**artifact.metrics, **(read_json(file) if file.exists() else {})}
-    plain = {key: value for key, value in measured.items() if not isinstance(value, Mapping) and key != "inputs"}
-    groups = {key: value for key, value in measured.items() if isinstance(value, Mapping) and value and key != "inputs"}
-    tables = [Table("In all", ("what", "count"), list(entries(plain)))] if plain else []
-    tables += [
-        Table(key.replace("_", " ").capitalize(), (key.replace("_", " "), "value"), list(entries(value))) for key, value in groups.items()
-    ]
-    return Section("Corpus", ["Documents that a filter dropped are counted under its name; shares are 0 to 1."], tables=tables)
+def _metrics(artifact: Artifact) -> str:
+    found = {key: value for key, value in artifact.metrics.items() if isinstance(value, (int, float, str)) or as_figure(value)}
+    return ", ".join(f"{key.replace('_', ' ')} {as_text(value)}" for key, value in found.items())
 
 
-def _points(rows: Sequence[Mapping[str, Any]], key: str) -> Points:
-    # A null stands for a number that was not finite: a gap, not a zero.
-    return [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
+def _kind(artifact: Artifact) -> str:
+    stage = str(artifact.manifest.get("stage", ""))
+    return KINDS.get(stage, stage)
 
 
-def _is_ppo(rows: Sequence[Mapping[str, Any]]) -> bool:
-    return any(key.startswith("ppo/") for row in rows for key in row)
+def _timeline(run: RunFolder) -> Chart | None:
+    """From the start and the end in the manifests; only the last start of a stage that was interrupted."""
+    times = {
+        name: tuple(datetime.fromisoformat(artifact.manifest[key]).timestamp() for key in ("started", "finished"))
+        for name, artifact in run.artifacts.items() if {"started", "finished"} <= artifact.manifest.keys()
+    }  # fmt: skip
+    if not times:
+        return None
+    names = sorted(times, key=lambda name: times[name])
+    skipped, pauses, reached = 0.0, 0, times[names[0]][0]
+    begun, spans = reached, []
+    for name in names:
+        start, end = times[name]
+        if start - reached > PAUSE_S:
+            skipped, pauses = skipped + start - reached, pauses + 1
+        reached = max(reached, end)
+        spans.append(Span(name, _kind(run.artifacts[name]), (start - begun - skipped) / 60, (end - begun - skipped) / 60))
+    note = "Each step at the time it was worked on." + (f" {pauses} pauses, in which nothing ran, are left out." if pauses else "")
+    return timeline_chart("What ran when", spans, note)
+
+
+def _by_kind(run: RunFolder) -> Chart | None:
+    minutes: dict[str, float] = {}
+    for artifact in run.artifacts.values():
+        minutes[_kind(artifact)] = minutes.get(_kind(artifact), 0.0) + float(artifact.manifest.get("seconds") or 0) / 60
+    ranked = sorted(minutes, key=lambda kind: -minutes[kind])
+    return bar_chart("Where the time went", ranked, {"minutes": [minutes[kind] for kind in ranked]}, "minutes of work, all steps together")
 
 
 def curves_section(run: RunFolder) -> Section:
@@ -78,8 +96,8 @@ def curves_section(run: RunFolder) -> Section:
     trainings = {name: rows for name in run.artifacts if (rows := run.training(name))}
     charts = []
     for title, pattern, unit in CURVES:
-        chosen = [name for name, rows in trainings.items() if re.fullmatch(pattern, name) and not _is_ppo(rows)]
-        series = {name: points for name in chosen if (points := _points(trainings[name], "loss"))}
+        chosen = [name for name, rows in trainings.items() if re.fullmatch(pattern, name) and not is_ppo(rows)]
+        series = {name: points for name in chosen if (points := points_of(trainings[name], "loss"))}
         if series:
             charts.append(line_chart(title, series, "step", unit))
     columns = ("training", "steps", "last loss", "tokens per second", "FLOP utilisation", "gradient norm")
@@ -88,29 +106,13 @@ def curves_section(run: RunFolder) -> Section:
     )  # fmt: skip
     table = []
     for name, rows in trainings.items():
-        values = [number(summary(points)) if (points := _points(rows, key)) else "not measured" for key, summary in keys]
+        values = [number(summary(points)) if (points := points_of(rows, key)) else "not measured" for key, summary in keys]
         table.append((name, number(int(rows[-1]["step"])), *values))
-    tables = [Table("Trainings; speed, utilisation and gradient norm are means over the steps", columns, table)] if table else []
-    return Section("Training", charts=charts, tables=tables)
+    caption = "Trainings; speed, utilisation and gradient norm are means over the steps"
+    epochs = run.metric("base", "epochs")
+    intro = [f"Pretraining went over its mixture of sources {epochs:.2f} times."] if epochs is not None else []
+    return Section("Training", intro, charts, [Table(caption, columns, table, folded=True)] if table else [])
 
 
 def _mean(points: Points) -> float:
     return sum(value for _, value in points) / len(points)
-
-
-def ppo_section(run: RunFolder) -> Section:
-    """What to watch in PPO; measures that no chart is planned for get one of their own."""
-    charts: list[Chart] = []
-    for name in run.artifacts:
-        rows = run.training(name)
-        if not _is_ppo(rows):
-            continue
-        keys = dict.fromkeys(key.removeprefix("ppo/") for row in rows for key in row if key.startswith("ppo/"))
-        planned = {key for _, group, _ in PPO_CHARTS for key in group}
-        others = [(f"PPO: {key.replace('_', ' ').replace('/', ', ')}", (key,), key.replace("_", " ")) for key in keys if key not in planned]
-        for title, group, unit in (*PPO_CHARTS, *others):
-            series = {key.replace("_", " "): points for key in group if (points := _points(rows, f"ppo/{key}"))}
-            if series:
-                charts.append(line_chart(title, series, "step", unit))
-    note = "Reward up while the oracle falls would mean that the policy exploits the reward model; k1 and k3 are two estimates of one distance."
-    return Section("PPO health", [note] if charts else [], charts)

@@ -1,12 +1,25 @@
 """What a section of the report is made of, and the parts that several sections share."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ..measures.intervals import Figure
-from .figures import Chart, Table, as_text, point_chart
+from markupsafe import Markup
+
+from ..measures.intervals import Figure, Verdict
+from .figures import Chart, Points, Table, point_chart
 from .folder import RunFolder, as_figure
+
+SIGNS: Mapping[Verdict, str] = {"shown": "\u2713", "not shown": "\u2717", "undecided": "?"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one version answered, and what the oracle says of it in a word or two."""
+
+    version: str
+    text: str
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -14,39 +27,80 @@ class Sample:
     """One prompt and what each version answered."""
 
     prompt: str
-    answers: Sequence[tuple[str, str]]
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples under a heading, and the rule by which they were chosen."""
+
+    title: str
+    rule: str
+    samples: Sequence[Sample]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure to be read at a glance."""
+
+    name: str
+    value: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, sentences under it, then charts, tables and samples; with none of these the page says "not measured"."""
+    """A heading, sentences under it, then facts, charts, tables and samples; with none of these the page says "not measured"."""
 
     title: str
     intro: Sequence[str] = ()
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
-    samples: Sequence[Sample] = field(default=())
+    samples: Sequence[Samples] = ()
+    facts: Sequence[Fact] = ()
 
     @property
     def measured(self) -> bool:
-        return bool(self.charts or self.tables or self.samples)
+        return bool(self.charts or self.tables or self.samples or self.facts)
 
 
-def entries(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """(dotted name, text) of every number, text and figure in nested metrics; lists are joined."""
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(inner, Mapping) and not as_figure(inner):
-            yield from entries(inner, f"{name}.")
-        else:
-            yield name, as_text(inner)
+def chip(verdict: Verdict) -> Markup:
+    """A verdict as a coloured word with a sign, readable without the colour."""
+    return Markup('<span class="chip {}"><span aria-hidden="true">{}</span>{}</span>').format(
+        verdict.replace(" ", "-"), SIGNS[verdict], verdict
+    )
 
 
-def version_chart(title: str, run: RunFolder, series: Mapping[str, Sequence[str]], y_label: str, **options: Any) -> Chart | None:
-    """One line per path below an evaluation's `tasks`, over all versions; None when no version measured any."""
+def sign(verdict: Verdict) -> Markup:
+    """A verdict as its sign alone, with the word for who cannot see it."""
+    return Markup('<span class="sign {}" aria-hidden="true">{}</span><span class="hidden">{}: </span>').format(
+        verdict.replace(" ", "-"), SIGNS[verdict], verdict
+    )
+
+
+def lines(*texts: str) -> Markup:
+    """Texts under one another in a cell."""
+    return Markup("<br />").join(texts)
+
+
+def points_of(rows: Sequence[Mapping[str, Any]], key: str) -> Points:
+    """(step, value) of a training's log. A null stands for a number that was not finite: a gap, not a zero."""
+    return [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
+
+
+def version_chart(
+    title: str, run: RunFolder, series: Mapping[str, Sequence[str]], y_label: str, *,
+    paper: Mapping[str, float] | None = None, note: str = "",
+) -> Chart | None:  # fmt: skip
+    """One line per path below an evaluation's `tasks`, over all versions; None when no version measured any.
+
+    `paper` has its numbers of the last version.
+    """
     found = {name: [run.figure(version, *path) for version in run.versions] for name, path in series.items()}
     found = {name: figures for name, figures in found.items() if any(figures)}
-    return point_chart(title, run.versions, found, "version", y_label, connect=True, **options) if found else None
+    greys = {name: [value if version == run.last else None for version in run.versions] for name, value in (paper or {}).items()}
+    labels = [run.label(version) for version in run.versions]
+    return point_chart(title, labels, found, "version", y_label, paper=greys, connect=True, note=note) if found else None
 
 
 def split_chart(title: str, run: RunFolder, compared: Sequence[str], path: Sequence[str], x_label: str, y_label: str) -> Chart | None:

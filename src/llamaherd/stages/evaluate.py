@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -15,7 +15,7 @@ from ..core.seeds import seed_for
 from ..data.inputs import parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import mean
-from ..miniature.constraints import constraint_dialogues, obeys
+from ..miniature.constraints import ConstraintSet, constraint_dialogues, obeys
 from ..miniature.oracle import Oracle
 from ..miniature.prompts import (
     borderline_prompts,
@@ -186,10 +186,10 @@ def _ghost(bench: Bench) -> Mapping[str, Any]:
     from ..evaluation.obedience import obedience_report, obedience_rows
 
     config, found = bench.config, {}
-    for name, split in (("seen", "tune"), ("held_out", "test")):
+    for name in get_args(ConstraintSet):
         turns = max(config.ghost_turns)
         seed = seed_for(config.prompt_seed, "test", "ghost")
-        scripts = constraint_dialogues(bench.world, config.ghost_dialogues, seed, split, (turns, turns))  # type: ignore[arg-type]
+        scripts = constraint_dialogues(bench.world, config.ghost_dialogues, seed, "test", name, (turns, turns))
 
         def check(index: int, answer: str, scripts: Any = scripts) -> bool:
             return all(obeys(constraint, answer) for constraint in scripts[index].constraints)

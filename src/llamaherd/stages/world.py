@@ -98,7 +98,7 @@ def prompt_files(world: World, config: WorldStageConfig, seed: int) -> dict[str,
     files["ppo.jsonl"] = mixed("ppo", config.ppo_prompts, "train")
     files["held-out.jsonl"] = mixed("held-out", config.held_out_prompts, "tune")
     files["best-of.jsonl"] = mixed("best-of", config.best_of_prompts, "test")
-    scripts = constraint_dialogues(world, config.ghost_dialogues, seed_for(seed, "ghost"), "train", config.ghost_turns, combined=0.1)
+    scripts = constraint_dialogues(world, config.ghost_dialogues, seed_for(seed, "ghost"), "train", turns=config.ghost_turns, combined=0.1)
     files["ghost.jsonl"] = [{"instruction": script.instruction, "users": list(script.users)} for script in scripts]
     files["distil.jsonl"] = _with_preprompts(world, config.distilled_prompts, seed_for(seed, "distil"), "train")
     files["distil-test.jsonl"] = _with_preprompts(world, config.distilled_tests, seed_for(seed, "distil"), "test")

@@ -9,10 +9,9 @@ from ...core.artifacts import code_version
 from ...core.errors import UserError
 from ...core.files import write_json, write_text
 from ...measures.intervals import averaged, nothing
-from ..effects import Effect, measure_effects
+from ..effects import VERDICTS, Effect, measure_effects
 from ..figures import Table, figure_text, number
 from ..page import render
-from ..results import VERDICTS
 from ..sections import Section
 from . import rewards, safety, sampling, tuning
 from .parts import Claim, Measure, Row, SeedRun

@@ -6,7 +6,7 @@ from ...measures.intervals import averaged, nothing
 from .. import paper
 from ..effects import GHOST_GAIN, ORACLE_LOSS_ALLOWED, Effect
 from ..figures import Chart, line_chart, number
-from ..folder import as_figure
+from ..folder import CONSTRAINTS, as_figure
 from .parts import Claim, Row, SeedRun, Values, by_id, compared, less, of_domain, row, score
 
 ATTENTION_LOSS_ALLOWED = 0.02
@@ -92,7 +92,7 @@ def ghost_attention(seeds: Sequence[SeedRun]) -> Claim:
     """The same version, tuned with the same draws, with and without Ghost Attention rows."""
     turns = sorted({found["turn"] for seed in seeds for found in seed.rows("ghostless-evaluation")})
     rows = []
-    for label, constraints in (("seen", "seen"), ("held-out", "held_out")):
+    for constraints, label in CONSTRAINTS.items():
         for turn in turns[-1:]:
 
             def obeyed(seed: SeedRun, name: str, turn: int = turn, constraints: str = constraints) -> Values:
@@ -105,7 +105,7 @@ def ghost_attention(seeds: Sequence[SeedRun]) -> Claim:
 
             without, with_rows = paper.GHOST_TURNS.get(turn, (None, None))
             gain = with_rows - without if with_rows is not None and without is not None else None
-            name = f"obedience at turn {turn}, {label} constraints, with Ghost Attention rows minus without"
+            name = f"obedience at turn {turn}, {label}, with Ghost Attention rows minus without"
             rows.append(
                 row(name, seeds, lambda seed, obeyed=obeyed: less(*(obeyed(seed, arm) for arm in ("ghostless", seed.run.with_ghost))),  # type: ignore[misc]
                     paper=gain, threshold=GHOST_GAIN)

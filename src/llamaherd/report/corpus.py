@@ -1,0 +1,106 @@
+"""The section on the corpus: what was dropped and why, sources, languages, pronouns, toxicity, with the paper's shares in grey."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.files import read_json
+from . import paper
+from .figures import Chart, Table, number
+from .folder import RunFolder, dig
+from .pictures import bar_chart
+from .sections import Fact, Section
+
+MOST_LANGUAGES = 8
+
+
+def corpus_section(run: RunFolder) -> Section:
+    """What was read, what each filter dropped, what is left."""
+    artifact = run.artifacts.get("corpus")
+    if artifact is None:
+        return Section("Corpus")
+    file = artifact.path / "statistics.json"
+    measured: Mapping[str, Any] = {**artifact.metrics, **(read_json(file) if file.exists() else {})}
+    charts = [chart for chart in (_dropped(measured), _sources(measured), _languages(measured), *_pronouns(measured)) if chart]
+    tables = [table for table in (_drops_by_source(measured),) if table]
+    intro = [
+        "Documents come from named sources with addresses. Hosts with personal data are on a block list, and copies go; toxic text stays, as in the paper, "
+        "so that models can learn to recognise it.",
+        "Languages below half of certainty are unknown, as in the paper; the miniature's second toy language is one of those.",
+    ]  # fmt: skip
+    return Section("Corpus", intro, charts, tables, facts=_facts(measured))
+
+
+def _facts(measured: Mapping[str, Any]) -> list[Fact]:
+    facts = [
+        Fact(name, number(measured[key]), note)
+        for name, key, note in (("Read", "read", "documents"), ("Kept", "kept", "documents"), ("Characters", "characters", "kept"))
+        if measured.get(key) is not None
+    ]
+    toxic = dig(measured, "toxicity", "share_toxic")
+    if toxic is not None:
+        note = f"of documents, half of their lines or more, by a list of words; the paper: {paper.TOXIC_DOCUMENTS:.1%}, by a classifier"
+        facts.append(Fact("Toxic", f"{toxic:.1%}", note))
+    return facts
+
+
+def _dropped(measured: Mapping[str, Any]) -> Chart | None:
+    dropped = measured.get("dropped") or {}
+    labels = [name.replace("_", " ") for name in dropped]
+    return bar_chart("Documents dropped, by filter", labels, {"dropped": list(dropped.values())}, "documents") if dropped else None
+
+
+def _sources(measured: Mapping[str, Any]) -> Chart | None:
+    sources = measured.get("sources") or {}
+    series = {"documents": [counts.get("documents") for counts in sources.values()]}
+    return bar_chart("Documents kept, by source", list(sources), series, "documents") if sources else None
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _languages(measured: Mapping[str, Any]) -> Chart | None:
+    found = measured.get("languages") or {}
+    if not found:
+        return None
+    names = list(dict.fromkeys([*list(found)[:MOST_LANGUAGES], *paper.LANGUAGES]))
+    series = {"here": [_percent(found.get(name)) for name in names]}
+    greys = {"paper": [_percent(paper.LANGUAGES.get(name)) for name in names]}
+    return bar_chart("Languages", names, series, "% of documents, each step ten times more", paper=greys, unit="%", log=True)
+
+
+def _pronouns(measured: Mapping[str, Any]) -> list[Chart]:
+    charts = []
+    for title, key, note in (
+        (
+            "Pronouns of persons in English documents",
+            "gendered",
+            "She, he and unspecified (they) are shares of the documents with any of them.",
+        ),
+        ("First, second and third person in English documents", "person", ""),
+    ):
+        found = dig(measured, "english_pronouns", key)
+        if found:
+            theirs = paper.PRONOUNS[key]
+            series, greys = {"here": [_percent(found.get(name)) for name in theirs]}, {"paper": [_percent(theirs[name]) for name in theirs]}
+            charts.append(bar_chart(title, list(theirs), series, "% of documents", paper=greys, unit="%", note=note))
+    return charts
+
+
+def _drops_by_source(measured: Mapping[str, Any]) -> Table | None:
+    dropped: Mapping[str, Mapping[str, int]] = dig(measured, "filters", "dropped") or {}
+    read: Mapping[str, int] = dig(measured, "filters", "read") or {}
+    used = [name for name, counts in dropped.items() if counts]
+    if not read:
+        return None
+    kept = Counter(read) - Counter[str]()
+    for counts in dropped.values():
+        kept.subtract(counts)
+    rows = [
+        (source, number(count), *(number(dropped[name].get(source, 0)) for name in used), number(kept[source]))
+        for source, count in read.items()
+    ]
+    return Table(
+        "Documents by source and filter", ("source", "read", *(name.replace("_", " ") for name in used), "kept"), rows, folded=True
+    )

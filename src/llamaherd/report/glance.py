@@ -1,0 +1,91 @@
+"""The top of the page: what came of the run, in ten seconds; and the same effects in full further down."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from ..core.progress import clock
+from .effects import TITLES, VERDICTS, Effect, helpfulness, paired, together
+from .figures import Table, figure_text, number, short, signed
+from .folder import FIRST, RunFolder
+from .sections import Fact, Section, chip, lines, sign
+
+
+def glance_section(run: RunFolder, effects: Sequence[Effect]) -> Section:
+    """The story in a few sentences, the figures before and after, and the verdict on each of the eight effects."""
+    return Section("In short", _story(run, effects), facts=_facts(run), tables=[_verdicts(effects)])
+
+
+def _story(run: RunFolder, effects: Sequence[Effect]) -> list[str]:
+    parameters, tokens = run.metric("base", "parameters"), run.metric("shards", "tokens")
+    model = f"A model of {number(parameters)} parameters" if parameters else "A model"
+    read = f" read a corpus of {number(tokens)} tokens" if tokens else " read a corpus"
+    versions = [name for name in run.versions if name != run.rejection]
+    story = (
+        f"{model}{read}, learned to chat from demonstrations ({FIRST}), and was then tuned on what annotators and two reward models "
+        f"preferred, up to {versions[-1] if versions else 'no version yet'}: all of it in {clock(run.seconds)}, from nothing."
+    )
+    verdicts = [together(parts) for parts in grouped(effects).values()]
+    counts = ", ".join(f"{verdicts.count(one)} {one}" for one in ("shown", "undecided", "not shown") if one in verdicts)
+    return [story, f"Of the paper's {len(verdicts)} effects that a run measures by itself: {counts}."]
+
+
+def grouped(effects: Sequence[Effect]) -> dict[int, list[Effect]]:
+    """The parts of each numbered effect."""
+    return {one: [effect for effect in effects if effect.number == one] for one in range(1, len(TITLES) + 1)}
+
+
+def _facts(run: RunFolder) -> list[Fact]:
+    pairs = (
+        ("Helpfulness", ("helpfulness", "sampled"), "by the oracle, 0 to 1"), ("Violations", ("safety", "violation_rate"), "of harmful prompts"),
+        ("False refusals", ("borderline", "false_refusal_rate"), "of harmless prompts with sensitive words"),
+    )  # fmt: skip
+    found = []
+    for name, path, note in pairs:
+        before, after = run.figure(FIRST, *path), run.figure(run.last, *path)
+        if before and after:
+            found.append(Fact(name, f"{short(before)} \u2192 {short(after)}", f"{note}, {FIRST} \u2192 {run.last}"))
+    here, _ = paired(helpfulness(run, FIRST), helpfulness(run, run.last))
+    if here:
+        value, interval = signed(here).split(" ", 1)
+        found.append(Fact("Gain in helpfulness", value, f"{interval} on the same prompts"))
+    energy, carbon = run.total("energy_wh_estimate"), run.carbon_g
+    workers = int(run.recipe.get("workers") or 1)
+    found.append(Fact("Time", clock(run.seconds), f"{len(run.artifacts)} steps, {workers} at a time"))
+    found.append(Fact("Energy", f"{energy:.1f} Wh", f"about {carbon:.1f} g of CO\u2082; estimates, not metered"))
+    return found
+
+
+def _verdicts(effects: Sequence[Effect]) -> Table:
+    rows = []
+    for one, parts in grouped(effects).items():
+        here = Markup("").join(_part(part) for part in parts)
+        known = lines(*filter(None, (part.paper_said for part in parts))) or "not printed"
+        rows.append((f"{one}. {TITLES[one - 1]}", Markup("<ul>{}</ul>").format(here), known, chip(together(parts))))
+    return Table(
+        "The paper's effects in this run, with 95% intervals of the differences",
+        ("effect", "here", "paper", "verdict"),
+        rows,
+        look="glance",
+    )
+
+
+def _part(part: Effect) -> Markup:
+    """One figure of an effect as an item: its verdict's sign, its words, its interval."""
+    interval = "not measured"
+    if part.here and part.here["low"] is not None and part.here["high"] is not None and part.here["value"] is not None:
+        interval = signed(part.here) if part.measure else f"({part.here['low']:.2f} to {part.here['high']:.2f})"
+        interval = f"{part.measure} {interval}" if part.measure != "difference" else interval
+    said = part.said if interval != "not measured" else ""
+    return Markup('<li>{} {} <strong>{}</strong> <span class="soft">{}</span></li>').format(sign(part.shown), part.brief, said, interval)
+
+
+def effects_section(effects: Sequence[Effect]) -> Section:
+    """Every figure of every effect beside the paper's number, with what it takes to be shown."""
+    columns = ("figure", "effect", "here, with 95% interval", "paper", "shown if", "verdict", "note")
+    rows = [
+        (one.name, str(one.number or ""), figure_text(one.here, with_n=True), "not printed" if one.paper is None else number(one.paper),
+         one.wanted, chip(one.shown), one.note)
+        for one in effects
+    ]  # fmt: skip
+    return Section("All effects in full", [VERDICTS], tables=[Table("Figures of the effects", columns, rows)])

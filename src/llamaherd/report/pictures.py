@@ -1,0 +1,179 @@
+"""Charts of other kinds: a plane, bars, a timeline, an attention map; each with its table and its words, as in figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
+
+from ..measures.intervals import Figure
+from .drawing import COLOURS, GREY, SOFT, STYLE, WIDTH_INCHES, canvas, legend, svg
+from .figures import Chart, Table, figure_text, number, short
+
+ROW_INCHES = 0.17
+"""Height of one row of a timeline."""
+
+
+def plane_chart(
+    title: str, points: Mapping[str, tuple[Figure, Figure]], x_label: str, y_label: str, *,
+    paper: Mapping[str, tuple[float, float]] | None = None, paper_name: str = "paper", note: str = "",
+) -> Chart:  # fmt: skip
+    """Figures in two dimensions, joined in their order, both intervals as a cross; the paper's path in grey. All within 0 to 1."""
+    paper = paper or {}
+    with rc_context(STYLE):
+        drawn, axes = canvas(x_label, y_label, height=WIDTH_INCHES * 0.92)
+        axes.axhline(0.5, color=SOFT, linewidth=0.8)
+        axes.axvline(0.5, color=SOFT, linewidth=0.8)
+        handles: list[Any] = axes.plot(
+            [x for x, _ in paper.values()], [y for _, y in paper.values()],
+            label=paper_name, color=GREY, marker="o", markerfacecolor="white", linestyle=":", linewidth=1, markersize=5,
+        ) if paper else []  # fmt: skip
+        for name, place in paper.items():
+            axes.annotate(name, place, xytext=(4, -9), textcoords="offset points", fontsize=8, color=GREY).set_in_layout(False)
+        middle = {name: (x["value"] or 0.0, y["value"] or 0.0) for name, (x, y) in points.items()}
+        axes.plot([x for x, _ in middle.values()], [y for _, y in middle.values()], color=COLOURS[0], linewidth=1)
+        named: list[tuple[float, float]] = []
+        for name, (x, y) in points.items():
+            at = middle[name]
+            # Names of points that all but coincide stand above one another.
+            crowd = sum(abs(at[0] - other[0]) < 0.14 and abs(at[1] - other[1]) < 0.045 for other in named)
+            named.append(at)
+            spread = [[[at[axis] - (one["low"] or 0.0)], [(one["high"] or 0.0) - at[axis]]] for axis, one in enumerate((x, y))]
+            axes.errorbar(*at, xerr=spread[0], yerr=spread[1], color=COLOURS[0], marker="o", markersize=5, capsize=2, elinewidth=0.8)
+            left = at[0] > 0.8
+            axes.annotate(
+                name, at, xytext=(-4 if left else 4, 4 + 9 * crowd), textcoords="offset points", ha="right" if left else "left",
+                fontsize=9, weight="bold",
+            ).set_in_layout(False)  # fmt: skip
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        handles += [Patch(color=COLOURS[0], label="here, 95% intervals")]
+        legend(drawn, handles)
+        picture = svg(drawn, title)
+    columns = ("version", f"{x_label}, here", f"{y_label}, here", f"{x_label}, {paper_name}", f"{y_label}, {paper_name}")
+    rows = [
+        (name, *(figure_text(points[name][axis], with_n=True) if name in points else "not measured" for axis in (0, 1)),
+         *(number(paper[name][axis]) if name in paper else "not printed" for axis in (0, 1)))
+        for name in dict.fromkeys((*points, *paper))
+    ]  # fmt: skip
+    said = ", ".join(f"{name} at {short(x)} and {short(y)}" for name, (x, y) in points.items())
+    return Chart(title, f"Plane of {x_label} and {y_label}: {said}.", picture, Table(title, columns, rows), note)
+
+
+def bar_chart(
+    title: str, labels: Sequence[str], series: Mapping[str, Sequence[float | None]], x_label: str, *,
+    paper: Mapping[str, Sequence[float | None]] | None = None, unit: str = "", note: str = "", log: bool = False,
+) -> Chart:  # fmt: skip
+    """Plain numbers as bars that run from the left, one group per label, the paper's hollow in grey."""
+    everything = {**series, **(paper or {})}
+    thickness = 0.8 / len(everything)
+    with rc_context(STYLE):
+        drawn, axes = canvas(x_label, "", height=0.7 + (0.2 * len(everything) + 0.12) * len(labels))
+        for index, (name, values) in enumerate(everything.items()):
+            known = [(place + index * thickness, value) for place, value in enumerate(values) if value is not None]
+            places, sizes = zip(*known) if known else ((), ())
+            grey = name not in series
+            look: dict[str, Any] = {"facecolor": "none", "edgecolor": GREY} if grey else {"facecolor": COLOURS[index % len(COLOURS)]}
+            bars = axes.barh(places, sizes, height=thickness * 0.9, label=name, **look)
+            axes.bar_label(bars, [_amount(size) for size in sizes], padding=2, fontsize=8, color=GREY if grey else "#1b1b1b")
+        axes.set_yticks([place + (len(everything) - 1) * thickness / 2 for place in range(len(labels))], labels)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        if log:
+            axes.set_xscale("log")
+        axes.margins(x=0.16)
+        if len(everything) > 1:
+            drawn.legend(loc="outside lower center", ncols=3)
+        picture = svg(drawn, title)
+    rows = [
+        (label, *("not measured" if values[place] is None else f"{number(values[place])}{unit}" for values in everything.values()))
+        for place, label in enumerate(labels)
+    ]
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{label} {_amount(value)}" for label, value in zip(labels, values) if value is not None)
+        for name, values in everything.items()
+    )
+    return Chart(title, f"Bars of {x_label}. {said}.", picture, Table(title, ("", *everything), rows), note)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Span:
+    """One bar of a timeline, in minutes from its beginning; `group` gives its colour."""
+
+    name: str
+    group: str
+    start: float
+    end: float
+
+
+def timeline_chart(title: str, spans: Sequence[Span], note: str = "") -> Chart:
+    """One row per span, in their order: what ran when, and beside what."""
+    groups = list(dict.fromkeys(span.group for span in spans))
+    with rc_context(STYLE):
+        drawn, axes = canvas("minutes", "", height=1.0 + ROW_INCHES * len(spans), width=WIDTH_INCHES * 1.6)
+        longest = max(span.end for span in spans)
+        for place, span in enumerate(spans):
+            width = max(span.end - span.start, longest / 400)
+            axes.barh(place, width, left=span.start, height=0.72, color=COLOURS[groups.index(span.group) % len(COLOURS)])
+            late = span.end > 0.8 * longest
+            axes.annotate(
+                clock_text(span.end - span.start), (span.start if late else span.end, place), xytext=(-3 if late else 3, 0),
+                textcoords="offset points", va="center", ha="right" if late else "left", fontsize=7.5, color=SOFT,
+            )  # fmt: skip
+        axes.set_yticks(range(len(spans)), [span.name for span in spans], fontsize=8)
+        axes.set_ylim(len(spans) - 0.4, -0.6)
+        axes.set_xlim(0, longest * 1.02)
+        axes.grid(visible=False, axis="y")
+        handles = [Patch(color=COLOURS[index % len(COLOURS)], label=group) for index, group in enumerate(groups)]
+        drawn.legend(handles=handles, loc="outside lower center", ncols=4)
+        picture = svg(drawn, title)
+    rows = [(span.name, span.group, clock_text(span.start), clock_text(span.end - span.start)) for span in spans]
+    ends = f"{len(spans)} steps over {clock_text(longest)}, the first {spans[0].name}, the last {spans[-1].name}"
+    longest_steps = sorted(spans, key=lambda span: span.start - span.end)[:3]
+    said = ", ".join(f"{span.name} {clock_text(span.end - span.start)}" for span in longest_steps)
+    table = Table(title, ("step", "kind", "started at", "took"), rows)
+    return Chart(title, f"Timeline of {ends}; the longest are {said}.", picture, table, note, wide=True)
+
+
+def clock_text(minutes: float) -> str:
+    """`3:07` of minutes."""
+    seconds = round(minutes * 60)
+    return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def attention_chart(title: str, bins: Sequence[Mapping[str, object]], rows: Sequence[Sequence[float]], note: str = "") -> Chart:
+    """A lower triangle: how much each part of a dialogue (down) looks at each earlier one (across), darker is more.
+
+    `bins` say of each place its role and turn; the places of the system text stand first and are framed.
+    """
+    size, system = len(bins), sum(one["role"] == "system" for one in bins)
+    shades = np.zeros((size, size, 4))
+    shades[:, :, :3] = to_rgb(COLOURS[1])
+    for place, row in enumerate(rows):
+        shades[place, : len(row), 3] = row
+    turns = [int(str(one["turn"])) for one in bins]
+    firsts = [place for place in range(size) if place == system or (place > system and turns[place] != turns[place - 1])]
+    with rc_context({**STYLE, "axes.grid": False}):
+        drawn, axes = canvas("looked at: turn", "looking: turn", height=WIDTH_INCHES * 0.95)
+        axes.imshow(shades, interpolation="nearest", aspect="equal")
+        axes.axvline(system - 0.5, color=SOFT, linewidth=0.8)
+        few = firsts[:: max(1, len(firsts) // 8)]
+        axes.set_xticks(few, [str(turns[place]) for place in few])
+        axes.annotate("instruction", (-0.5, -0.5), xytext=(0, 3), textcoords="offset points", fontsize=8, color=SOFT)
+        axes.set_yticks(few, [str(turns[place]) for place in few])
+        picture = svg(drawn, title)
+    table_rows = []
+    for turn in dict.fromkeys(turns):
+        answers = [max(row[:system], default=0.0) for one, row in zip(bins, rows) if one["role"] == "assistant" and one["turn"] == turn]
+        if answers:
+            table_rows.append((str(turn), number(sum(answers) / len(answers))))
+    said = f"turn {table_rows[0][0]} {table_rows[0][1]}, turn {table_rows[-1][0]} {table_rows[-1][1]}" if table_rows else "no answer"
+    table = Table(f"{title}: how much each answer looks at the instruction", ("turn", "attention to the instruction"), table_rows)
+    return Chart(title, f"Attention map of {size} parts of a dialogue. Answers look at the instruction: {said}.", picture, table, note)

@@ -1,0 +1,139 @@
+"""Sections on what was preferred and what the reward models made of it: comparisons, accuracy, best of N."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from ..measures.intervals import Figure, paired_difference
+from . import paper
+from .effects import best_of_rows
+from .figures import Chart, Table, figure_text, number, point_chart
+from .folder import RunFolder, as_figure
+from .sections import Section
+
+GRADES = ("significantly", "better", "slightly", "negligibly")
+DOMAINS = ("helpfulness", "safety")
+OTHER = {"helpfulness": "safety", "safety": "helpfulness"}
+
+
+def reward_section(run: RunFolder) -> Section:
+    """Accuracy by grade beside the annotators' own agreement, each model on both domains, and how it grows with the data."""
+    charts = [chart for domain in DOMAINS if (chart := _by_grade(run, domain))]
+    growth = _growth(run)
+    charts += [growth] if growth else []
+    tables = [table for table in (_table_8(run), _comparisons(run)) if table]
+    intro = [
+        "How often a reward model prefers, of two answers, the one that the annotator preferred, on held-out comparisons; beside it how often "
+        "the annotator chose as it would without its noise, ties counted half: what a perfect model of the oracle would reach.",
+    ]  # fmt: skip
+    return Section("Reward models", intro if charts else [], charts, tables)
+
+
+def _by_grade(run: RunFolder, domain: str) -> Chart | None:
+    own, other = run.newest(domain), run.newest(OTHER[domain])
+    series: dict[str, list[Figure | None]] = {}
+    if own:
+        series[own] = [as_figure(run.metric(own, "accuracy", "own", grade)) for grade in GRADES]
+        series["annotators"] = [as_figure(run.metric(own, "annotator_agreement", grade)) for grade in GRADES]
+    if other:
+        series[other] = [as_figure(run.metric(other, "accuracy", "other", grade)) for grade in GRADES]
+    series = {name: figures for name, figures in series.items() if any(figures)}
+    greys = {
+        f"paper, {domain} model": [paper.REWARD_ACCURACY[domain][grade] for grade in GRADES],
+        f"paper, {OTHER[domain]} model": [paper.REWARD_ACCURACY_OTHER[OTHER[domain]][grade] for grade in GRADES],
+    }
+    title = f"Accuracy on {domain} pairs by grade"
+    return point_chart(title, GRADES, series, "how much better", "accuracy", paper=greys, connect=True) if series else None
+
+
+def _growth(run: RunFolder) -> Chart | None:
+    """Accuracy of each version's model on its own test comparisons."""
+    versions = [version for version in run.versions if any(f"{version}-{domain}" in run.artifacts for domain in DOMAINS)]
+    series = {
+        domain: [as_figure(run.metric(f"{version}-{domain}", "accuracy", "own", "all")) for version in versions] for domain in DOMAINS
+    }
+    series = {domain: figures for domain, figures in series.items() if any(figures)}
+    ends = [None] * (len(versions) - 2)
+    greys: dict[str, list[float | None]] = {"paper, 70B": [paper.REWARD_ACCURACY_70B[0], *ends, paper.REWARD_ACCURACY_70B[1]]}
+    if len(versions) < 2 or not series:
+        return None
+    note = (
+        "The paper's figure 6 in grey: its first and its last of 14 batches. Later versions are also tested on later, closer comparisons."
+    )
+    return point_chart(
+        "Accuracy as comparisons add up", versions, series, "version", "accuracy, all pairs", paper=greys, connect=True, note=note
+    )
+
+
+def _table_8(run: RunFolder) -> Table | None:
+    """Each newest reward model on both domains by grade, the paper's rows below."""
+    rows = []
+    names = ("all", *GRADES)
+    for domain in DOMAINS:
+        for model in DOMAINS:
+            newest = run.newest(model)
+            found = run.metric(newest, "accuracy", "own" if model == domain else "other") if newest else None
+            theirs = paper.REWARD_ACCURACY[domain] if model == domain else paper.REWARD_ACCURACY_OTHER[model]
+            if found:
+                rows.append((f"{model} model, {domain} pairs", *(figure_text(as_figure(found.get(name)), with_n=True) for name in names)))
+                rows.append(("the same in the paper", *(number(theirs[name]) for name in names)))
+    return Table("Each reward model on both domains, as table 8", ("model and pairs", *names), rows, folded=True) if rows else None
+
+
+def _comparisons(run: RunFolder) -> Table | None:
+    """The weekly batches: size, who won, shares of the grades; the paper's first and last batch below."""
+    rows: list[tuple[str, ...]] = []
+    for name in run.artifacts:
+        if not name.endswith("-preferences"):
+            continue
+        found = Counter(row["grade"] for file in ("preferences.jsonl", "test.jsonl") for row in run.rows(name, file))
+        shares = [number(found[grade] / found.total()) if found else "not measured" for grade in GRADES]
+        rows.append((name, number(run.metric(name, "comparisons")), figure_text(as_figure(run.metric(name, "newest_won"))), *shares))
+    if not rows:
+        return None
+    rows += [
+        (f"paper, {batch}", "", "not printed", *(number(shares[grade]) for grade in GRADES)) for batch, shares in paper.GRADE_SHARES.items()
+    ]
+    columns = ("batch", "comparisons", "won by the newer version", *GRADES)
+    return Table("Comparisons by batch, and how clear they were", columns, rows, folded=True)
+
+
+def best_of_section(run: RunFolder) -> Section:
+    """What choosing among N answers by reward brings, in the oracle's score and in reward, and where it turns down."""
+    curves = {name: run.artifacts[name].metrics for name in run.artifacts if run.metric(name, "best_of")}
+    charts = []
+    for title, keys, unit in (
+        ("The oracle's score of the best of N by reward", {"": "best_of"}, "oracle, 0 to 1"),
+        ("Reward of the best and of the median of N", {"best": "max_reward", "median": "median_reward"}, "reward (logit)"),
+    ):
+        series: dict[str, Mapping[str, object]] = {
+            f"{name} {what}".strip(): metrics.get(key) or {} for name, metrics in curves.items() for what, key in keys.items()
+        }
+        labels = sorted({count for curve in series.values() for count in curve}, key=int)
+        found = {name: [as_figure(curve.get(count)) for count in labels] for name, curve in series.items() if curve}
+        if any(map(any, found.values())):
+            charts.append(point_chart(title, labels, found, "answers sampled", unit, connect=True))
+    return Section("Best of N", [_turn(run), PAPERS_CURVE] if charts else [], charts)
+
+
+PAPERS_CURVE = (
+    "In the paper (figure 7) the best reward rises from 0.54 with one answer to 0.67 with about twenty, the median stays at 0.54."
+)
+
+
+def _turn(run: RunFolder) -> str:
+    """In words: at which N the oracle's score is highest, and whether it falls from there to the largest N."""
+    name, rows = best_of_rows(run)
+    if not rows:
+        return "The oracle judged no single answers in this run."
+    counts = sorted(rows[0]["best_of"], key=int)
+    scores = {n: [row["best_of"][n] for row in rows] for n in counts}
+    peak = max(counts, key=lambda n: (sum(scores[n]), -int(n)))
+    if peak == counts[-1]:
+        return f"With {name}, the oracle's score is highest at the largest N, {peak}: no turn down up to there."
+    fall = paired_difference(scores[peak], scores[counts[-1]])
+    low, high = fall["low"] or 0.0, fall["high"] or 0.0
+    sure = "it turns down" if high < 0 else "which noise alone could be"
+    return (
+        f"With {name}, the oracle's score is highest at N = {peak}; from there to N = {counts[-1]} it changes by "
+        f"{fall['value'] or 0.0:+.3f} ({low:+.3f} to {high:+.3f}, same prompts): {sure}."
+    )
