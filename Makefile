@@ -1,4 +1,5 @@
 # make run         sets up .venv and runs the recipe RECIPE (ARGS="--a.b=c" overrides its settings)
+# make claims      runs RECIPE for seeds 0 to 2 and what the paper's claims need beyond, and writes the ledger (SEEDS=0,1,2)
 # make test        sets up .venv and checks style, types and behaviour
 # make setup       sets up .venv alone; PYTHON=python3.12 chooses the interpreter
 # make pictures    draws the README's pictures from the finished run RUN, with a Chromium that is there
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 RECIPE ?= miniature
+SEEDS ?= 0,1,2
 ARGS ?=
 
 # Tests that need public data look for it here and are skipped where the folder is missing.
@@ -30,7 +32,7 @@ PIP = $(VENV_PYTHON) -m pip --disable-pip-version-check
 
 RUN ?= runs/miniature
 
-.PHONY: help setup run test test-slow pictures clean
+.PHONY: help setup run claims test test-slow pictures clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -39,6 +41,9 @@ setup: .venv/.installed
 
 run: .venv/.installed
 	.venv/bin/llamaherd run $(RECIPE) $(ARGS)
+
+claims: .venv/.installed
+	.venv/bin/llamaherd claims $(RECIPE) --seeds $(SEEDS) $(ARGS)
 
 test: .venv/.installed-dev
 	$(VENV_PYTHON) -m ruff check .

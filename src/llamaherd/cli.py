@@ -113,7 +113,7 @@ def claims(
     recipe: Annotated[str, Parameter(allow_leading_hyphen=True)] = "miniature",
     *settings: Settings,
     seeds: str = "0,1,2",
-    out: Path = Path("runs/claims"),
+    out: Path | None = None,
 ) -> None:
     """Hold the paper's claims against a recipe: its run for every seed, what the claims need beyond it, and the ledger.
 
@@ -124,7 +124,8 @@ def claims(
     seeds
         Seeds with commas between; what is measured is pooled over them.
     out
-        Folder of a run for each seed, ledger.json and ledger.html; given again, the command goes on where it was.
+        Folder of a run for each seed, ledger.json and ledger.html; given again, the command goes on where it was (default:
+        runs/claims, of other recipes than the miniature runs/claims- and the recipe's name).
     """
     from .recipe.claims.run import run_claims
     from .recipe.config import load_recipe
@@ -133,7 +134,8 @@ def claims(
         recipe, settings = "miniature", (recipe, *settings)
     if any(token.partition("=")[0] == "--seed" for token in settings):
         raise UserError("claims takes --seeds, such as --seeds=0,1,2, and no --seed")
-    run_claims(load_recipe(recipe, settings), _seeds(seeds), out, lambda line: print(line, flush=True))
+    usual = Path("runs") / ("claims" if recipe == "miniature" else f"claims-{Path(recipe).stem}")
+    run_claims(load_recipe(recipe, settings), _seeds(seeds), out or usual, lambda line: print(line, flush=True))
 
 
 def _seeds(text: str) -> list[int]:

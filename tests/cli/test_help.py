@@ -7,7 +7,7 @@ import pytest
 
 from llamaherd.cli import STAGES
 
-COMMANDS = [*STAGES, "run", "data stats", "data show", "score", "evaluate", "chat", "generate", "data", "tokenizer", ""]
+COMMANDS = [*STAGES, "run", "claims", "data stats", "data show", "score", "evaluate", "chat", "generate", "data", "tokenizer", ""]
 
 
 def test_help_of_every_command_imports_no_torch():
@@ -29,6 +29,7 @@ def test_help_comes_within_a_second(busy_seconds):
     ("words", "expected"),
     [
         (["run"], ["--pretrain.steps=int", "--sft.optimizer.lr=float", "[miniature]", "--out"]),
+        (["claims"], ["--claims.hot_lr=float", "[miniature]", "--seeds", "[default: 0,1,2]", "--out"]),
         (["data", "build"], ["--documents=list of Path", "[needed]", "--dedup.threshold=float", "[0.8]", "--out", "--config"]),
         (["ppo"], ["--ppo.clip=float", "Policy ratios outside", "[0.2]"]),
         (["sft"], ["--model=Path", "--epochs=float", "[2.0]"]),

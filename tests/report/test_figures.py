@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from llamaherd.measures.intervals import figure, nothing
-from llamaherd.report.figures import MOST_POINTS, as_text, averaged, figure_text, line_chart, number, point_chart
+from llamaherd.report.figures import MOST_POINTS, as_text, averaged, figure_text, line_chart, number, point_chart, short, signed
 
 ONE = figure(0.25, 0.125, 0.5, 40)
 
@@ -21,6 +21,8 @@ def test_figure_text() -> None:
     assert figure_text(ONE) == "0.250 (0.125 to 0.500)"
     assert figure_text(ONE, with_n=True) == "0.250 (0.125 to 0.500), n 40"
     assert figure_text(nothing()) == figure_text(None) == "not measured"
+    assert (short(ONE), short(0.126), short(None), short(nothing())) == ("0.25", "0.13", "?", "?")
+    assert signed(figure(-0.125, -0.25, 0.5, 9)) == "\u22120.12 (\u22120.25 to +0.50)"
     assert as_text(ONE) == figure_text(ONE)
     assert as_text([1, "a", 0.5]) == "1 a 0.500"
 
@@ -38,6 +40,8 @@ def test_line_chart_says_what_it_shows() -> None:
     assert chart.table.columns == ("curve", "step", "nats")
     assert chart.table.rows == [("base", "1", "7.000"), ("base", "500", "2.000")]
     assert chart.note == ""
+    level = line_chart("KL", {"k1": [(1.0, 1.0)]}, "step", "nats", levels={"budget": 4.0}, marked=("published", 8.0))
+    assert level.alt.endswith("k1 from 1.000 at 1 to 1.000 at 1; budget 4.000; published at 8.")
     long = line_chart("Loss", {"base": [(float(x), 1.0) for x in range(MOST_POINTS + 1)]}, "step", "nats")
     assert "means of up to 2" in long.note
 
@@ -45,7 +49,7 @@ def test_line_chart_says_what_it_shows() -> None:
 def test_point_chart_has_gaps_and_the_paper_in_its_table() -> None:
     chart = point_chart("Rates", ["v0", "v1"], {"here": [ONE, None]}, "version", "share", paper={"paper": [None, 0.3]})
     assert chart.table.rows == [("v0", "0.250 (0.125 to 0.500), n 40", "not printed"), ("v1", "not measured", "0.300")]
-    assert "v1: here not measured, paper 0.300" in chart.alt
+    assert chart.alt == "share by version. here: v0 0.25; paper: v1 0.30."
     assert point_chart("Empty", ["a"], {"x": [None]}, "version", "share").table.rows == [("a", "not measured")]
 
 

@@ -1,10 +1,9 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from llamaherd.core.errors import UserError
-from llamaherd.report.folder import RunFolder, as_figure, pipeline_order
+from llamaherd.report.folder import RunFolder, as_figure, per_prompt, pipeline_order
 
 
 def test_pipeline_order() -> None:
@@ -28,13 +27,17 @@ def test_reads_what_is_there(run: Path) -> None:
     assert folder.metric("corpus", "dropped", "near_duplicate") == 12
     assert folder.metric("corpus", "dropped", "elsewhere") is folder.metric("nowhere") is None
     assert folder.figure("v0", "safety", "by_attack", "role play") is None
-    assert len(folder.scores("v0", "helpfulness", "greedy")) == 60
+    assert folder.carbon_g == pytest.approx(folder.total("energy_wh_estimate") * 0.4)
+    assert {row["task"] for row in folder.answers["v0"]} == {"helpfulness", "safety", "ghost", "rewards"}
+    assert folder.rows("v0-evaluation", "nothing.jsonl") == folder.rows("nowhere") == []
+    assert [folder.label(version) for version in ("v4", "v5-rejection", "v5")] == ["v4", "v5 no PPO", "v5"]
 
 
-def test_several_answers_to_a_prompt_are_averaged(run: Path) -> None:
-    rows = [{"task": "t", "id": "a", "mode": "sampled", "score": score} for score in (0.0, 1.0, None)]
-    (run / "v0-evaluation" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert RunFolder(run).scores("v0", "t", "sampled") == {"a": 0.5}
+def test_values_by_prompt() -> None:
+    """Several answers to a prompt are averaged, what is not measured is left out, other rows are not looked at."""
+    rows = [{"task": "t", "id": "a", "score": score} for score in (0.0, 1.0, None)]
+    rows += [{"task": "t", "id": "b", "score": None}, {"task": "other", "id": "c", "score": 1.0}, {"task": "t", "id": "d", "score": True}]
+    assert per_prompt(rows, lambda row: row["score"], task="t") == {"a": 0.5, "d": 1.0}
 
 
 def test_as_figure() -> None:

@@ -89,7 +89,7 @@ def bar_chart(
             drawn.legend(loc="outside lower center", ncols=3)
         picture = svg(drawn, title)
     rows = [
-        (label, *("not measured" if values[place] is None else f"{number(values[place])}{unit}" for values in everything.values()))
+        (label, *("not measured" if (found := values[place]) is None else f"{_amount(found)}{unit}" for values in everything.values()))
         for place, label in enumerate(labels)
     ]
     said = "; ".join(

@@ -96,6 +96,7 @@ def test_other_settings_of_the_claims_concern_the_claims_alone(recipe: RecipeCon
     ("prepare", "expected"),
     [
         (lambda out: shutil.rmtree(out) or out.write_text("mine"), "is a file; --out takes a folder"),
+        (lambda out: (out / "thesis.txt").write_text("mine"), "is not empty and holds no claims"),
         (
             lambda out: (out / "seed-0" / "claims").mkdir() or (out / "seed-0" / "claims" / "thesis.txt").write_text("mine"),
             "holds no run of a recipe",

@@ -27,8 +27,7 @@ def run_claims(recipe: RecipeConfig, seeds: Sequence[int], out: Path, say: Say) 
 
     if found := problems(recipe):
         raise ConfigError(found)
-    if out.is_file():
-        raise UserError(f"{out}: is a file; --out takes a folder, new or of an earlier run")
+    _demand_place(out)
     recipes = {out / f"seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}
     left_s = {
         folder: [_left_s(chain(own, folder), folder, own), _left_s(claim_steps(own, folder), folder / FOLDER, own)]
@@ -46,6 +45,18 @@ def run_claims(recipe: RecipeConfig, seeds: Sequence[int], out: Path, say: Say) 
     say("")
     say(ledger.text)
     say(f"ledger: {ledger.html}")
+
+
+def _demand_place(out: Path) -> None:
+    """Raises UserError when `out` is something else than a folder for claims."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; --out takes a folder, new or of earlier claims")
+    if out.is_dir() and any(not _ours(entry.name) for entry in out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no claims; choose another --out")
+
+
+def _ours(name: str) -> bool:
+    return name == "lock" or name.startswith("seed-") or name.lstrip(".").startswith("ledger.")
 
 
 def _left_s(steps: Sequence[Step], folder: Path, recipe: RecipeConfig) -> float:
