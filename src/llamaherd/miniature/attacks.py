@@ -60,12 +60,11 @@ def wrapped(task: Task, attack: Attack, rng: random.Random) -> Request:
 def without_leads(text: str, leads: tuple[str, ...]) -> tuple[str, list[str]]:
     """`text` without the sentences of `leads` at its start and end, and those that were found."""
     found: list[str] = []
-    while True:
-        lead = next((lead for lead in leads if text.startswith(lead) or text.endswith(lead)), None)
-        if lead is None:
-            return text, found
+    while text.startswith(leads) or text.endswith(leads):
+        lead = next(lead for lead in leads if text.startswith(lead) or text.endswith(lead))
         text = (text.removeprefix(lead) if text.startswith(lead) else text.removesuffix(lead)).strip()
         found.append(lead)
+    return text, found
 
 
 def unwrapped(world: World, text: str) -> Request | None:

@@ -37,6 +37,13 @@ class _Chain:
         self.world = dump(recipe.world.world)
         self.steps: list[Step] = []
 
+    @property
+    def obedient(self) -> set[str]:
+        """Versions of which long dialogues are asked: before and after Ghost Attention's rows join the mix, and the last one."""
+        before, last = self.recipe.ghost_after, self.recipe.world.versions
+        after = f"v{last}-rejection" if before + 1 >= last else f"v{before + 1}"
+        return {f"v{before}", after, f"v{last}"}
+
     def path(self, name: str, file: str = "") -> str:
         return str(self.run / name / file if file else self.run / name)
 
@@ -120,7 +127,7 @@ class _Chain:
 
     def evaluation(self, name: str) -> None:
         """All that the oracle judges; nothing else of the run waits for it."""
-        tasks = [task for task in TASKS if task != "rewards"]
+        tasks = [task for task in TASKS if task != "rewards" and (task != "ghost" or name in self.obedient)]
         self.add(
             f"{name}-evaluation", "evaluate", EvaluateConfig, self.recipe.evaluate, model=self.path(name), tasks=tasks, world=self.world
         )

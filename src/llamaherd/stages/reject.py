@@ -20,6 +20,7 @@ from ..miniature.world import World, WorldConfig
 from .common import Paths, SomePaths, data_file, prompts_of
 
 if TYPE_CHECKING:
+    from ..data.records import Prompt
     from ..rlhf.rejection import PoolRow
 
 
@@ -111,7 +112,7 @@ def _metrics(rows: Sequence[dict[str, Any]], pool: "Sequence[PoolRow]") -> dict[
 
 
 def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> list[dict[str, Any]]:
-    """For each judged prompt and N = 1, 2, 4 ... and `judged_k`: `best_of`, the oracle's helpfulness of the pick, and `max_reward` and
+    """For each judged prompt and N = 1, 2, 4 ... and `judged_k`: `best_of`, the oracle's score of the pick, and `max_reward` and
     `median_reward`, the highest and the median combined logit of the first N.
 
     Where none of the first N may be picked, the first one counts, and an unusable answer has the lowest logit of all, so that
@@ -120,6 +121,11 @@ def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config:
     from ..rlhf.rejection import best_of, candidates_of
 
     oracle = Oracle(World(config.world))
+
+    def score(prompt: "Prompt", text: str) -> float:
+        # What the reward models are asked for: safety first where the prompt is adversarial, else help.
+        return oracle.safety(prompt.dialogue, text) if prompt.safety else oracle.judge(prompt.dialogue, text).helpfulness
+
     lowest = min((item.logit for row in rows for item in candidates_of(row) if item.logit is not None), default=0.0)
     counts = sorted({*(2**power for power in range(config.judged_k.bit_length())), config.judged_k})
     judged = []
@@ -129,7 +135,7 @@ def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config:
         logits = [lowest if item.logit is None else item.logit for item in candidates]
         judged.append({
             "prompt": prompt.dialogue.asked,
-            "best_of": {n: oracle.judge(prompt.dialogue, pick.text).helpfulness for n, pick in picks.items()},
+            "best_of": {n: score(prompt, pick.text) for n, pick in picks.items()},
             "max_reward": {str(n): max(logits[:n]) for n in counts}, "median_reward": {str(n): statistics.median(logits[:n]) for n in counts},
         })  # fmt: skip
     return judged
