@@ -135,7 +135,7 @@ def test_a_card_for_every_version(report: Report) -> None:
     assert sorted(cards) == ["v0.md", "v1.md", "v2.md", "v3.md", "v4.md", "v5-rejection.md", "v5.md"]
     for part in (
         "# v5: chat model", "## Limits", "Beside v0, on the same prompts: helpfulness 0.31 to 0.70, violation rate 0.60 to 0.05",
-        "| obeys at turn 20, held-out constraints | 0.875 (0.739 to 0.945), n 40 |", "withstands least is plain: 0.050",
+        "| obeys at turn 20, constraints never trained on | 0.875 (0.739 to 0.945), n 40 |", "withstands least is plain: 0.050",
     ):  # fmt: skip
         assert part in cards["v5.md"], part
     assert "before any preference was collected" in cards["v0.md"]
