@@ -48,7 +48,10 @@ def pipeline_section(run: RunFolder, told: Mapping[str, str]) -> Section:
         f"not metered. The paper's models took {paper.GPU_HOURS:,} GPU hours and {paper.CO2_TONNES:,.0f} t of CO\u2082.",
     ]
     return Section(
-        "Pipeline", intro, charts, [Table("Stages and what each of them made", ("artifact", "stage", "time", "what came out"), rows)]
+        "Pipeline",
+        intro,
+        charts,
+        [Table("Stages and what each of them made", ("artifact", "stage", "time", "what came out"), rows, look="stages")],
     )
 
 

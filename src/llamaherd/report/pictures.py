@@ -15,7 +15,7 @@ from ..measures.intervals import Figure
 from .drawing import COLOURS, GREY, SOFT, STYLE, WIDTH_INCHES, canvas, legend, svg
 from .figures import Chart, Table, figure_text, number, short
 
-ROW_INCHES = 0.17
+ROW_INCHES = 0.16
 """Height of one row of a timeline."""
 ENDS: tuple[Literal["low", "high"], ...] = ("low", "high")
 INSTRUCTION_SHARE = 0.12
@@ -136,7 +136,7 @@ def timeline_chart(title: str, spans: Sequence[Span], note: str = "") -> Chart:
     """One row per span, in their order: what ran when, and beside what."""
     groups = list(dict.fromkeys(span.group for span in spans))
     with rc_context(STYLE):
-        drawn, axes = canvas("minutes", "", height=1.0 + ROW_INCHES * len(spans), width=WIDTH_INCHES * 1.6)
+        drawn, axes = canvas("minutes", "", height=1.0 + ROW_INCHES * len(spans), width=WIDTH_INCHES * 1.1)
         longest = max(span.end for span in spans)
         for place, span in enumerate(spans):
             width = max(span.end - span.start, longest / 400)
@@ -144,14 +144,14 @@ def timeline_chart(title: str, spans: Sequence[Span], note: str = "") -> Chart:
             late = span.end > 0.8 * longest
             axes.annotate(
                 clock_text(span.end - span.start), (span.start if late else span.end, place), xytext=(-3 if late else 3, 0),
-                textcoords="offset points", va="center", ha="right" if late else "left", fontsize=7.5, color=SOFT,
+                textcoords="offset points", va="center", ha="right" if late else "left", fontsize=7, color=SOFT,
             )  # fmt: skip
-        axes.set_yticks(range(len(spans)), [span.name for span in spans], fontsize=8)
+        axes.set_yticks(range(len(spans)), [span.name for span in spans], fontsize=7.5)
         axes.set_ylim(len(spans) - 0.4, -0.6)
         axes.set_xlim(0, longest * 1.02)
         axes.grid(visible=False, axis="y")
         handles = [Patch(color=COLOURS[index % len(COLOURS)], label=group) for index, group in enumerate(groups)]
-        drawn.legend(handles=handles, loc="outside lower center", ncols=4)
+        drawn.legend(handles=handles, loc="outside lower center", ncols=3)
         picture = svg(drawn, title)
     rows = [(span.name, span.group, clock_text(span.start), clock_text(span.end - span.start)) for span in spans]
     ends = f"{len(spans)} steps over {clock_text(longest)}, the first {spans[0].name}, the last {spans[-1].name}"
