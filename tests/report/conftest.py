@@ -43,7 +43,7 @@ class Builder:
         started = BEGUN + timedelta(seconds=10 * next(self.clock))
         manifest = {
             "kind": kind, "stage": stage, "config": {}, "seed": 7, "parents": {}, "hash": name, "metrics": metrics or {}, "seconds": 10.0,
-            "energy_wh_estimate": 0.5, "started": started.isoformat(), "finished": (started + timedelta(seconds=10)).isoformat(),
+            "energy_wh_estimate": 0.5, "peak_memory_bytes": 250_000_000, "device": "an abacus", "started": started.isoformat(), "finished": (started + timedelta(seconds=10)).isoformat(),
         }  # fmt: skip
         write(self.run / name / "manifest.json", manifest)
 
