@@ -17,6 +17,7 @@ GRADES = ("significantly", "better", "slightly", "negligibly")
 PROMPTS = 60
 DIALOGUES = 40
 TURNS = (1, 2, 4, 20)
+SETS = ("seen", "demonstrated", "held_out")
 EVIL = "<script>alert('x')</script> & \"quotes\" </svg> \u00e4\u6587"
 BEGUN = datetime(2023, 7, 18, 12, tzinfo=UTC)
 
@@ -42,7 +43,7 @@ class Builder:
         started = BEGUN + timedelta(seconds=10 * next(self.clock))
         manifest = {
             "kind": kind, "stage": stage, "config": {}, "seed": 7, "parents": {}, "hash": name, "metrics": metrics or {}, "seconds": 10.0,
-            "energy_wh_estimate": 0.5, "started": started.isoformat(), "finished": (started + timedelta(seconds=10)).isoformat(),
+            "energy_wh_estimate": 0.5, "peak_memory_bytes": 250_000_000, "device": "an abacus", "started": started.isoformat(), "finished": (started + timedelta(seconds=10)).isoformat(),
         }  # fmt: skip
         write(self.run / name / "manifest.json", manifest)
 
@@ -65,7 +66,7 @@ class Builder:
         rows = answer_rows(level) + ghost_rows(after=level > 0.65)
         obeyed = {
             kind: {str(turn): rate(sum(row["obeyed"] for row in rows if (row.get("set"), row.get("turn")) == (kind, turn)), DIALOGUES) for turn in TURNS}
-            for kind in ("seen", "held_out")
+            for kind in SETS
         }  # fmt: skip
         sampled, greedy = (
             [row["score"] for row in rows if (row["task"], row["mode"]) == ("helpfulness", mode)] for mode in ("sampled", "greedy")
@@ -147,7 +148,7 @@ def ghost_rows(after: bool) -> list[dict[str, Any]]:
     """Obedience is near one at every turn with Ghost Attention's rows, and at the first turn without."""
     return [
         {"task": "ghost", "set": kind, "mode": "sampled", "id": f"{kind}-{i}", "turn": turn, "obeyed": i >= 5 if after or turn == 1 else i < 3, "answer": "A"}
-        for kind in ("seen", "held_out") for turn in TURNS for i in range(DIALOGUES)
+        for kind in SETS for turn in TURNS for i in range(DIALOGUES)
     ]  # fmt: skip
 
 

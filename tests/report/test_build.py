@@ -73,9 +73,9 @@ def test_model_text_is_escaped(page: str) -> None:
 def test_what_is_said(page: str) -> None:
     text = html.unescape(page)
     for part in (
-        "near duplicate", "seed 7", "value loss", "not metered", "told of v5", "en</th><td>90%</td><td>89.7%", "1.2%",
-        "highest at N = 8; from there to N = 16 it changes by -0.400", "A model of 1,234 parameters read a corpus of 5,000 tokens",
-        "7 shown, 1 undecided", "Act as Ada.", "539 t",
+        "near duplicate", "seed 7", "value loss", "nothing was metered", "told of v5", "en</th><td>90%</td><td>89.7%", "1.2%",
+        "highest at N = 8; from there to N = 16 it changes by \u22120.40", "A model of 1,234 parameters read a corpus of 5,000 tokens",
+        "7 shown, 1 undecided", "0.25 GB", "Act as Ada.", "539 t",
     ):  # fmt: skip
         assert part in text, part
 
@@ -135,7 +135,7 @@ def test_a_card_for_every_version(report: Report) -> None:
     assert sorted(cards) == ["v0.md", "v1.md", "v2.md", "v3.md", "v4.md", "v5-rejection.md", "v5.md"]
     for part in (
         "# v5: chat model", "## Limits", "Beside v0, on the same prompts: helpfulness 0.31 to 0.70, violation rate 0.60 to 0.05",
-        "| obeys at turn 20, held-out constraints | 0.875 (0.739 to 0.945), n 40 |", "withstands least is plain: 0.050",
+        "| obeys at turn 20, constraints never trained on | 0.875 (0.739 to 0.945), n 40 |", "withstands least is plain: 0.050",
     ):  # fmt: skip
         assert part in cards["v5.md"], part
     assert "before any preference was collected" in cards["v0.md"]

@@ -60,7 +60,7 @@ def test_values_by_hand(run: Path) -> None:
 def test_what_is_said_of_them(run: Path) -> None:
     assert one_of(run, "helpfulness reward model: ").said == "0.90 \u2192 0.52; annotators 0.99 \u2192 0.60"
     assert one_of(run, "violation rate", "held-out attacks").said == "0.60 \u2192 0.03"
-    assert one_of(run, "turn 20, held-out").said == "0.07 \u2192 0.88"
+    assert one_of(run, "turn 20, constraints never").said == "0.07 \u2192 0.88"
     assert one_of(run, "distilled").said == "0.40 \u2192 1.00"
 
 

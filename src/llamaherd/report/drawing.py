@@ -72,12 +72,12 @@ def _crowded(labels: Sequence[str]) -> bool:
 
 def name_places(axes: Axes, labels: Sequence[str]) -> None:
     """Labels under their places: side by side while they fit, else wrapped, and slanted where wrapping does not help."""
-    if _crowded(labels):
-        width = max(1, MOST_LETTERS // len(labels))
-        # Only spaces break a line in textwrap ("v5-rejection" has too short a head): let hyphens do so too.
-        labels = [textwrap.fill(label.replace("-", "- "), width, break_long_words=False).replace("- ", "-") for label in labels]
-    slanted = _crowded(labels)
-    axes.set_xticks(range(len(labels)), labels, rotation=30 if slanted else 0, ha="right" if slanted else "center")
+    width = max(1, MOST_LETTERS // max(1, len(labels)))
+    # Only spaces break a line in textwrap ("v5-rejection" has too short a head): let hyphens do so too.
+    wrapped = [textwrap.fill(label.replace("-", "- "), width, break_long_words=False).replace("- ", "-") for label in labels]
+    slanted = _crowded(labels) and _crowded(wrapped)
+    written = wrapped if _crowded(labels) and not slanted else labels
+    axes.set_xticks(range(len(labels)), written, rotation=30 if slanted else 0, ha="right" if slanted else "center")
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.grid(visible=False, axis="x")
 

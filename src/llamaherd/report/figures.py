@@ -15,7 +15,7 @@ from .drawing import COLOURS, DASHES, GREY, MARKERS, SOFT, STYLE, canvas, legend
 
 Points = Sequence[tuple[float, float]]
 
-MOST_POINTS = 240
+MOST_POINTS = 80
 """Drawn of one curve; longer ones are averaged."""
 TABLE_ROWS = 12
 

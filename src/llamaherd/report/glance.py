@@ -36,22 +36,21 @@ def grouped(effects: Sequence[Effect]) -> dict[int, list[Effect]]:
 
 
 def _facts(run: RunFolder) -> list[Fact]:
+    here, _ = paired(helpfulness(run, FIRST), helpfulness(run, run.last))
+    gain = f"; {signed(here)} on the same prompts" if here else ""
     pairs = (
-        ("Helpfulness", ("helpfulness", "sampled"), "by the oracle, 0 to 1"), ("Violations", ("safety", "violation_rate"), "of harmful prompts"),
+        ("Helpfulness", ("helpfulness", "sampled"), f"by the oracle, 0 to 1, {FIRST} \u2192 {run.last}{gain}"),
+        ("Violations", ("safety", "violation_rate"), "of harmful prompts are answered unsafely"),
         ("False refusals", ("borderline", "false_refusal_rate"), "of harmless prompts with sensitive words"),
-    )  # fmt: skip
+    )
     found = []
     for name, path, note in pairs:
         before, after = run.figure(FIRST, *path), run.figure(run.last, *path)
         if before and after:
-            found.append(Fact(name, f"{short(before)} \u2192 {short(after)}", f"{note}, {FIRST} \u2192 {run.last}"))
-    here, _ = paired(helpfulness(run, FIRST), helpfulness(run, run.last))
-    if here:
-        value, interval = signed(here).split(" ", 1)
-        found.append(Fact("Gain in helpfulness", value, f"{interval} on the same prompts"))
-    energy, carbon = run.total("energy_wh_estimate"), run.carbon_g
+            found.append(Fact(name, f"{short(before)} \u2192 {short(after)}", note))
     workers = int(run.recipe.get("workers") or 1)
     found.append(Fact("Time", clock(run.seconds), f"{len(run.artifacts)} steps, {workers} at a time"))
+    energy, carbon = run.total("energy_wh_estimate"), run.carbon_g
     found.append(Fact("Energy", f"{energy:.1f} Wh", f"about {carbon:.1f} g of CO\u2082; estimates, not metered"))
     return found
 

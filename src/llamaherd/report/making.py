@@ -11,7 +11,7 @@ from .figures import Chart, Points, Table, as_text, line_chart, number
 from .folder import RunFolder, as_figure
 from .pictures import Span, bar_chart, timeline_chart
 from .ppo import is_ppo
-from .sections import Section, points_of
+from .sections import Fact, Section, points_of
 
 CURVES = (
     ("Pretraining loss", r"base", "nats per token"),
@@ -41,15 +41,25 @@ def pipeline_section(run: RunFolder, told: Mapping[str, str]) -> Section:
         seconds = artifact.manifest.get("seconds")
         time = "not measured" if seconds is None else clock(float(seconds))
         rows.append((name, str(artifact.manifest.get("stage", "")), time, words[name]))
-    energy = run.total("energy_wh_estimate")
     intro = [
-        f"{clock(run.seconds)} of work; the stages' own times add up to {clock(run.total('seconds'))}, where some ran side by side. Seed {number(run.seed)}.",
-        f"About {energy:.1f} Wh and {run.carbon_g:.1f} g of CO\u2082: estimated from time, an assumed draw per core and a declared carbon intensity, "
-        f"not metered. The paper's models took {paper.GPU_HOURS:,} GPU hours and {paper.CO2_TONNES:,.0f} t of CO\u2082.",
+        "Energy is estimated from time and an assumed draw of every busy core, CO\u2082 from a declared carbon intensity; nothing was metered. "
+        f"The paper's models took {paper.GPU_HOURS:,} GPU hours and {paper.CO2_TONNES:,.0f} t of CO\u2082.",
     ]
-    return Section(
-        "Pipeline", intro, charts, [Table("Stages and what each of them made", ("artifact", "stage", "time", "what came out"), rows)]
-    )
+    table = Table("Stages and what each of them made", ("artifact", "stage", "time", "what came out"), rows, look="stages")
+    return Section("Pipeline", intro, charts, [table], facts=_facts(run))
+
+
+def _facts(run: RunFolder) -> list[Fact]:
+    manifests = [artifact.manifest for artifact in run.artifacts.values()]
+    peaks = [int(manifest["peak_memory_bytes"]) for manifest in manifests if manifest.get("peak_memory_bytes")]
+    devices = sorted({str(manifest["device"]) for manifest in manifests if manifest.get("device")})
+    facts = [
+        Fact("Work", clock(run.seconds), f"seed {number(run.seed)}" + (f", {', '.join(devices)}" if devices else "")),
+        Fact("Stages' own times", clock(run.total("seconds")), "where some ran side by side"),
+        Fact("Energy", f"{run.total('energy_wh_estimate'):.1f} Wh", "estimated"),
+        Fact("CO\u2082", f"{run.carbon_g:.1f} g", "estimated"),
+    ]
+    return [*facts, Fact("Memory", f"{max(peaks) / 1e9:.2f} GB", "of the largest process")] if peaks else facts
 
 
 def _metrics(artifact: Artifact) -> str:

@@ -1,11 +1,13 @@
 """Charts of other kinds: a plane, bars, a timeline, an attention map; each with its table and its words, as in figures."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
@@ -13,8 +15,9 @@ from ..measures.intervals import Figure
 from .drawing import COLOURS, GREY, SOFT, STYLE, WIDTH_INCHES, canvas, legend, svg
 from .figures import Chart, Table, figure_text, number, short
 
-ROW_INCHES = 0.17
+ROW_INCHES = 0.16
 """Height of one row of a timeline."""
+ENDS: tuple[Literal["low", "high"], ...] = ("low", "high")
 INSTRUCTION_SHARE = 0.12
 """How wide an instruction is drawn beside its dialogue, at least."""
 
@@ -23,8 +26,14 @@ def plane_chart(
     title: str, points: Mapping[str, tuple[Figure, Figure]], x_label: str, y_label: str, *,
     paper: Mapping[str, tuple[float, float]] | None = None, paper_name: str = "paper", note: str = "",
 ) -> Chart:  # fmt: skip
-    """Figures in two dimensions, joined in their order, both intervals as a cross; the paper's path in grey. All within 0 to 1."""
+    """Figures in two dimensions, joined in their order, both intervals as a cross; the paper's path in grey. All within 0 to 1.
+
+    Both axes show the same tenths, those in which anything stands.
+    """
     paper = paper or {}
+    places = [*paper.values(), *((x[end] or 0.0, y[end] or 0.0) for x, y in points.values() for end in ENDS)]
+    reached = [value for place in places for value in place]
+    ends = math.floor(10 * min(reached)) / 10, math.ceil(10 * max(reached)) / 10
     with rc_context(STYLE):
         drawn, axes = canvas(x_label, y_label, height=WIDTH_INCHES * 0.92)
         axes.axhline(0.5, color=SOFT, linewidth=0.8)
@@ -37,21 +46,13 @@ def plane_chart(
             axes.annotate(name, place, xytext=(4, -9), textcoords="offset points", fontsize=8, color=GREY).set_in_layout(False)
         middle = {name: (x["value"] or 0.0, y["value"] or 0.0) for name, (x, y) in points.items()}
         axes.plot([x for x, _ in middle.values()], [y for _, y in middle.values()], color=COLOURS[0], linewidth=1)
-        named: list[tuple[float, float]] = []
         for name, (x, y) in points.items():
             at = middle[name]
-            # Names of points that all but coincide stand above one another.
-            crowd = sum(abs(at[0] - other[0]) < 0.14 and abs(at[1] - other[1]) < 0.045 for other in named)
-            named.append(at)
             spread = [[[at[axis] - (one["low"] or 0.0)], [(one["high"] or 0.0) - at[axis]]] for axis, one in enumerate((x, y))]
-            axes.errorbar(*at, xerr=spread[0], yerr=spread[1], color=COLOURS[0], marker="o", markersize=5, capsize=2, elinewidth=0.8)
-            left = at[0] > 0.8
-            axes.annotate(
-                name, at, xytext=(-4 if left else 4, 4 + 9 * crowd), textcoords="offset points", ha="right" if left else "left",
-                fontsize=9, weight="bold",
-            ).set_in_layout(False)  # fmt: skip
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
+            axes.errorbar(*at, xerr=spread[0], yerr=spread[1], color=COLOURS[0], marker="o", markersize=5, elinewidth=0.5)
+        _name_points(axes, middle, ends)
+        axes.set_xlim(ends)
+        axes.set_ylim(ends)
         handles += [Patch(color=COLOURS[0], label="here, 95% intervals")]
         legend(drawn, handles)
         picture = svg(drawn, title)
@@ -63,6 +64,22 @@ def plane_chart(
     ]  # fmt: skip
     said = ", ".join(f"{name} at {short(x)} and {short(y)}" for name, (x, y) in points.items())
     return Chart(title, f"Plane of {x_label} and {y_label}: {said}.", picture, Table(title, columns, rows), note)
+
+
+def _name_points(axes: Axes, places: Mapping[str, tuple[float, float]], ends: tuple[float, float]) -> None:
+    """Names beside the points, those of neighbours above one another, with a line to whose name they are."""
+    size = ends[1] - ends[0]
+    put: list[tuple[float, float]] = []
+    for name, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
+        left = x > ends[1] - 0.25 * size
+        at = (x - 0.03 * size if left else x + 0.03 * size, y + 0.02 * size)
+        beside = [other[1] for other in put if abs(other[0] - at[0]) < 0.25 * size]
+        at = (at[0], max([at[1], *(other + 0.045 * size for other in beside)]))
+        put.append(at)
+        axes.annotate(
+            name, (x, y), xytext=at, ha="right" if left else "left", fontsize=9, weight="bold",
+            arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
+        ).set_in_layout(False)  # fmt: skip
 
 
 def bar_chart(
@@ -119,7 +136,7 @@ def timeline_chart(title: str, spans: Sequence[Span], note: str = "") -> Chart:
     """One row per span, in their order: what ran when, and beside what."""
     groups = list(dict.fromkeys(span.group for span in spans))
     with rc_context(STYLE):
-        drawn, axes = canvas("minutes", "", height=1.0 + ROW_INCHES * len(spans), width=WIDTH_INCHES * 1.6)
+        drawn, axes = canvas("minutes", "", height=1.0 + ROW_INCHES * len(spans), width=WIDTH_INCHES * 1.1)
         longest = max(span.end for span in spans)
         for place, span in enumerate(spans):
             width = max(span.end - span.start, longest / 400)
@@ -127,14 +144,14 @@ def timeline_chart(title: str, spans: Sequence[Span], note: str = "") -> Chart:
             late = span.end > 0.8 * longest
             axes.annotate(
                 clock_text(span.end - span.start), (span.start if late else span.end, place), xytext=(-3 if late else 3, 0),
-                textcoords="offset points", va="center", ha="right" if late else "left", fontsize=7.5, color=SOFT,
+                textcoords="offset points", va="center", ha="right" if late else "left", fontsize=7, color=SOFT,
             )  # fmt: skip
-        axes.set_yticks(range(len(spans)), [span.name for span in spans], fontsize=8)
+        axes.set_yticks(range(len(spans)), [span.name for span in spans], fontsize=7.5)
         axes.set_ylim(len(spans) - 0.4, -0.6)
         axes.set_xlim(0, longest * 1.02)
         axes.grid(visible=False, axis="y")
         handles = [Patch(color=COLOURS[index % len(COLOURS)], label=group) for index, group in enumerate(groups)]
-        drawn.legend(handles=handles, loc="outside lower center", ncols=4)
+        drawn.legend(handles=handles, loc="outside lower center", ncols=3)
         picture = svg(drawn, title)
     rows = [(span.name, span.group, clock_text(span.start), clock_text(span.end - span.start)) for span in spans]
     ends = f"{len(spans)} steps over {clock_text(longest)}, the first {spans[0].name}, the last {spans[-1].name}"

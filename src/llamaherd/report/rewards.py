@@ -1,12 +1,12 @@
 """Sections on what was preferred and what the reward models made of it: comparisons, accuracy, best of N."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..measures.intervals import Figure, paired_difference
 from . import paper
-from .effects import best_of_rows
-from .figures import Chart, Table, figure_text, number, point_chart
+from .figures import Chart, Table, figure_text, number, point_chart, signed
 from .folder import RunFolder, as_figure
 from .sections import Section
 
@@ -112,28 +112,32 @@ def best_of_section(run: RunFolder) -> Section:
         found = {name: [as_figure(curve.get(count)) for count in labels] for name, curve in series.items() if curve}
         if any(map(any, found.values())):
             charts.append(point_chart(title, labels, found, "answers sampled", unit, connect=True))
-    return Section("Best of N", [_turn(run), PAPERS_CURVE] if charts else [], charts)
+    return Section("Best of N", [*_turns(run), PAPERS_CURVE] if charts else [], charts)
 
 
 PAPERS_CURVE = (
-    "In the paper (figure 7) the best reward rises from 0.54 with one answer to 0.67 with about twenty, the median stays at 0.54."
+    "Where the score is highest is read off the same prompts, which makes a fall behind it likelier. In the paper (figure 7) the best reward rises from 0.54 with one answer to 0.67 with about twenty, the median "
+    "stays at 0.54."
 )
 
 
-def _turn(run: RunFolder) -> str:
-    """In words: at which N the oracle's score is highest, and whether it falls from there to the largest N."""
-    name, rows = best_of_rows(run)
-    if not rows:
-        return "The oracle judged no single answers in this run."
+def _turns(run: RunFolder) -> list[str]:
+    """In words, for each version whose best-of-N was judged: at which N the oracle's score is highest, and whether it falls after."""
+    found = []
+    for name in run.artifacts:
+        if rows := run.rows(name, "judged.jsonl"):
+            found.append(f"{name}: {_turn(rows)}")
+    return found
+
+
+def _turn(rows: Sequence[Mapping[str, Any]]) -> str:
     counts = sorted(rows[0]["best_of"], key=int)
     scores = {n: [row["best_of"][n] for row in rows] for n in counts}
     peak = max(counts, key=lambda n: (sum(scores[n]), -int(n)))
     if peak == counts[-1]:
-        return f"With {name}, the oracle's score is highest at the largest N, {peak}: no turn down up to there."
+        return f"the oracle's score is highest at the largest N, {peak}; it does not turn down up to there."
     fall = paired_difference(scores[peak], scores[counts[-1]])
-    low, high = fall["low"] or 0.0, fall["high"] or 0.0
-    sure = "it turns down" if high < 0 else "which noise alone could be"
+    sure = "it turns down" if (fall["high"] or 0.0) < 0 else "a fall that chance alone could make"
     return (
-        f"With {name}, the oracle's score is highest at N = {peak}; from there to N = {counts[-1]} it changes by "
-        f"{fall['value'] or 0.0:+.3f} ({low:+.3f} to {high:+.3f}, same prompts): {sure}."
+        f"the oracle's score is highest at N = {peak}; from there to N = {counts[-1]} it changes by {signed(fall)}, same prompts: {sure}."
     )

@@ -81,9 +81,9 @@ def ghost_section(run: RunFolder) -> Section:
     pair = _one_dialogue(run, both)
     tables = []
     if pair:
-        charts += [chart for version, one in zip(both, pair) if (chart := _looks(run, version, one))]
         if looking := _looking(run, dict(zip(both, pair))):
             charts.append(looking)
+        charts += [chart for version, one in zip(both, pair) if (chart := _looks(run, version, one))]
         tables.append(_side_by_side(run, both, pair))
     turn = ghost_turn(run)
     intro = [
@@ -153,7 +153,9 @@ def _side_by_side(run: RunFolder, both: Sequence[str], pair: tuple[Row, Row]) ->
         cells = [_answer(answers[turn - 1] if turn <= len(answers) else None, marks.get(turn)) for answers, marks in zip(said, obeyed)]
         rows.append((str(turn), user, *cells))
     columns = ("turn", "the user", *(_name(run, version) for version in both))
-    return Table(f"One dialogue under the instruction \u201c{instruction}\u201d, said once at its beginning", columns, rows)
+    judged = ", ".join(str(turn) for turn in sorted(set().union(*obeyed)))
+    caption = f"One dialogue under the instruction \u201c{instruction}\u201d, said once at its beginning; judged at turns {judged}"
+    return Table(caption, columns, rows)
 
 
 def _answer(text: str | None, obeyed: bool | None) -> Markup | str:
