@@ -46,7 +46,7 @@ def test_the_ledger_and_nothing_made_twice(recipe: RecipeConfig, out: Path) -> N
     ledger = read_json(out / "ledger.json")
     assert ledger["seeds"] == [0]
     found = {claim["id"]: claim["rows"] for claim in ledger["claims"]}
-    assert len(found["run"]) > 10
+    assert [len(found[f"effect-{number}"]) > 0 for number in range(1, 9)] == [True] * 8
     [fresh] = found["fresh-preferences"]
     assert fresh["here"]["n"] > 0
     assert fresh["by_seed"][0]["value"] == pytest.approx(fresh["here"]["value"])
