@@ -2,6 +2,7 @@
 # make claims      runs RECIPE for seeds 0 to 2 and what the paper's claims need beyond, and writes the ledger (SEEDS=0,1,2)
 # make test        sets up .venv and checks style, types and behaviour
 # make setup       sets up .venv alone; PYTHON=python3.12 chooses the interpreter
+# make pictures    draws the README's pictures from the finished run RUN, with a Chromium that is there
 # make test-slow   runs the checks that take minutes
 # make clean       removes what set-up and tests made, and leaves runs/ alone
 #
@@ -29,7 +30,9 @@ HAS_TORCH = import sys, torch; sys.exit(not (2, 11) <= tuple(map(int, torch.__ve
 VENV_PYTHON = .venv/bin/python
 PIP = $(VENV_PYTHON) -m pip --disable-pip-version-check
 
-.PHONY: help setup run claims test test-slow clean
+RUN ?= runs/miniature
+
+.PHONY: help setup run claims test test-slow pictures clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -50,6 +53,9 @@ test: .venv/.installed-dev
 
 test-slow: .venv/.installed-dev
 	$(VENV_PYTHON) -m pytest -m slow
+
+pictures: .venv/.installed
+	$(VENV_PYTHON) docs/pictures.py $(RUN)
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis dist

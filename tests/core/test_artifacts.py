@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import llamaherd.core.artifacts as artifacts
 from llamaherd.core.artifacts import (
+    WATTS_PER_CPU_CORE,
     Artifact,
     Kind,
     Workplace,
@@ -69,6 +71,9 @@ def test_a_finished_artifact_says_where_it_comes_from(tmp_path: Path) -> None:
     assert found.manifest["seconds"] >= 0
     begun, ended = (datetime.fromisoformat(found.manifest[key]) for key in ("started", "finished"))
     assert (ended - begun).total_seconds() == pytest.approx(found.manifest["seconds"], abs=0.1)
+    assert found.manifest["peak_memory_bytes"] > 10_000_000, "an interpreter alone takes as much"
+    cores = torch.get_num_threads()
+    assert found.manifest["energy_wh_estimate"] == pytest.approx(found.manifest["seconds"] * WATTS_PER_CPU_CORE * cores / 3600)
     assert os.listdir(tmp_path / "new") == ["out"]
 
 

@@ -71,7 +71,7 @@ def test_all_versions_are_evaluated_alike_and_in_the_world_they_learned():
 
 
 def test_every_step_has_a_cost():
-    recipe = load_recipe("miniature")
+    recipe = load_recipe("miniature", ["--alone_threads=1"])
     costs = {step.name: work(step, recipe) for step in chain(recipe, RUN)}
     assert min(costs.values()) > 0
     assert max(costs, key=lambda name: costs[name]) == "base"

@@ -25,7 +25,7 @@ STAGES = {
     "sampling": [f"v{n}-{what}" for n in range(1, 6) for what in ("preferences", "samples")] + ["ghost", "distilled"],
     "rewarding": [f"v{n}-{domain}" for n in range(1, 6) for domain in ("helpfulness", "safety")] + ["v5"],
 }
-TIMES = ("seconds", "started", "finished", "tokens_per_s", "flop_utilisation", "energy_wh_estimate")
+TIMES = ("seconds", "started", "finished", "tokens_per_s", "flop_utilisation", "energy_wh_estimate", "peak_memory_bytes")
 
 
 def without_times(value: Any) -> Any:

@@ -229,7 +229,7 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
             "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
             "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
             "started": started_at, "finished": _now(),  # of its last start; `seconds` counts the earlier ones too
-            "device": _device_name(), "energy_wh_estimate": seconds * _watts() / 3600,
+            "device": _device_name(), "energy_wh_estimate": seconds * _watts() / 3600, "peak_memory_bytes": _peak_memory_bytes(),
             "files": files, "hash": hash_of([kind, {name: digest for name, digest in files.items() if name != METRICS}]),
         }  # fmt: skip
         write_json(place.folder / MANIFEST, manifest)
@@ -290,4 +290,21 @@ def _device_name() -> str:
 
 
 def _watts() -> float:
-    return WATTS_PER_CPU_CORE * (os.cpu_count() or 1) + (WATTS_PER_GPU if _gpu_name() else 0)
+    """Of the cores that this process keeps busy: other steps, which may run beside it, count their own."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    cores = torch.get_num_threads() if torch is not None else 1
+    return WATTS_PER_CPU_CORE * cores + (WATTS_PER_GPU if _gpu_name() else 0)
+
+
+def _peak_memory_bytes() -> int | None:
+    """The most memory that this process, which may have made other artifacts before, held so far; None where nobody says."""
+    import sys
+
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

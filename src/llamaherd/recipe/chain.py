@@ -6,6 +6,7 @@ after version `ghost_after`, unless it is the last: ghost, distilled; every vers
 end a judgement by the last reward models
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class _Chain:
         )
         self.add("shards", "shards", ShardsConfig, recipe.shards, corpus=self.path("corpus"), tokenizer=self.path("tokenizer"))
         self.add("base", "pretrain", PretrainConfig, recipe.pretrain, shards=self.path("shards"))
+        self.steps[-1] = replace(self.steps[-1], threads=recipe.alone_threads)
         self.add("v0-early", "sft", SftConfig, recipe.early, model=self.path("base"), data=[demonstrations])
         self.add("v0", "sft", SftConfig, recipe.sft, model=self.path("base"), data=[demonstrations])
         self.evaluation("v0")

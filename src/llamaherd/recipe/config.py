@@ -32,6 +32,8 @@ class RecipeConfig(Config):
     """The one seed; every stage draws from streams named after it."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null: two at most. Results depend on it to the last bit."""
+    alone_threads: int | None = Field(None, ge=1)
+    """CPU threads of pretraining, beside which no other step can run; null: `threads`."""
     workers: int = Field(1, ge=1)
     """Steps that run side by side, each in a process with `threads` threads. Results do not depend on it."""
     co2_g_per_kwh: float = Field(445.0, ge=0)

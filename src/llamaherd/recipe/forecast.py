@@ -13,6 +13,8 @@ _TURN_TOKENS = 40
 """A question with its answer, roughly; only the proportions between steps matter."""
 _SECONDS_PER_WEIGHT = 4e-11
 """Of pretraining, for each token and weight."""
+_TWO_THREADS = 1.4
+"""What a second thread of pretraining brings, on an idle machine."""
 _LEAST_S = 0.05
 """What starting and writing any step costs."""
 
@@ -27,7 +29,7 @@ def work(step: Step, recipe: RecipeConfig) -> float:
     if step.stage == "pretrain":
         own = shape(config, recipe.tokenizer.vocab_size).parameters
         tokens: int = config.steps * config.batch_rows * config.row_tokens
-        return _LEAST_S + _SECONDS_PER_WEIGHT * own * 3.0 * tokens
+        return _LEAST_S + _SECONDS_PER_WEIGHT * own * 3.0 * tokens / (_TWO_THREADS if (step.threads or 1) > 1 else 1.0)
     return _LEAST_S + _SECONDS_PER_WEIGHT * weights * _TURN_TOKENS * _TURNS[step.stage](config, recipe)
 
 

@@ -16,6 +16,8 @@ class Step:
     stage: str
     config: Config
     seed: int
+    threads: int | None = None
+    """CPU threads, where not those of the other steps."""
 
 
 def step(name: str, stage: str, kind: type[Config], seed: int, settings: Config | None = None, **inputs: Any) -> Step:
@@ -33,6 +35,9 @@ def step_seed(seed: int, name: str, stage: str) -> int:
     return seed_for(seed, "evaluate" if stage == "evaluate" else name)
 
 
-def order_for(made: Step, folder: Path) -> dict[str, Any]:
-    """What a worker is told, as JSON: the step and the folder in which its artifact shall stand."""
-    return {"name": made.name, "stage": made.stage, "settings": dump(made.config), "seed": made.seed, "folder": str(folder)}
+def order_for(made: Step, folder: Path, threads: int | None) -> dict[str, Any]:
+    """What a worker is told, as JSON: the step, the folder in which its artifact shall stand, and the threads of steps without their own."""
+    return {
+        "name": made.name, "stage": made.stage, "settings": dump(made.config), "seed": made.seed, "folder": str(folder),
+        "threads": made.threads or threads,
+    }  # fmt: skip

@@ -24,6 +24,7 @@ from ..core.errors import UserError
 def work_on(order: Mapping[str, Any]) -> dict[str, Any]:
     """Runs the ordered stage: what came out, or what is to be told to the user, as JSON. A bug ends the process with its traceback."""
     module = importlib.import_module(f"..stages.{order['stage']}", __package__)
+    set_threads(order["threads"])
     config = build(module.run.__annotations__["config"], order["settings"])
     started = time.perf_counter()
     try:
@@ -35,10 +36,9 @@ def work_on(order: Mapping[str, Any]) -> dict[str, Any]:
     return {"done": order["name"], "headline": headline, "seconds": time.perf_counter() - started}
 
 
-def main(threads: int | None, orders: IO[str], replies: IO[str]) -> None:
+def main(orders: IO[str], replies: IO[str]) -> None:
     """Obeys orders, one JSON line each, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the one who gives orders decides
-    set_threads(threads)
     waiting: queue.Queue[str] = queue.Queue()
 
     def listen() -> None:
@@ -59,4 +59,4 @@ def main(threads: int | None, orders: IO[str], replies: IO[str]) -> None:
 if __name__ == "__main__":
     protocol = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like a reply
-    main(json.loads(sys.argv[1]), sys.stdin, protocol)
+    main(sys.stdin, protocol)

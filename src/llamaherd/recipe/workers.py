@@ -15,16 +15,16 @@ from .steps import Step, order_for
 class Worker:
     """One process; `step` is the name of what it works on."""
 
-    def __init__(self, threads: int | None, heard: "queue.Queue[tuple[Worker, dict[str, Any]]]"):
-        command = [sys.executable, "-m", "llamaherd.recipe.worker", json.dumps(threads)]
+    def __init__(self, heard: "queue.Queue[tuple[Worker, dict[str, Any]]]"):
+        command = [sys.executable, "-m", "llamaherd.recipe.worker"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         self.heard, self.step = heard, ""
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def give(self, step: Step, folder: Path) -> None:
+    def give(self, step: Step, folder: Path, threads: int | None) -> None:
         assert self.process.stdin is not None
         self.step = step.name
-        self.process.stdin.write(json.dumps(order_for(step, folder)) + "\n")
+        self.process.stdin.write(json.dumps(order_for(step, folder, threads)) + "\n")
         self.process.stdin.flush()
 
     def _listen(self) -> None:
@@ -59,9 +59,9 @@ class Workers:
         """Gives the step to an idle worker, a new one if need be."""
         idle = next((worker for worker in self.all if not worker.step), None)
         if idle is None:
-            idle = Worker(self.threads, self.heard)
+            idle = Worker(self.heard)
             self.all.append(idle)
-        idle.give(step, self.folder)
+        idle.give(step, self.folder, self.threads)
 
     def wait(self) -> tuple[str, dict[str, Any]]:
         """The next message, `done` or `progress`, and the step it is about. Raises what the step raised."""

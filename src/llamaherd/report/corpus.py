@@ -47,13 +47,15 @@ def _facts(measured: Mapping[str, Any]) -> list[Fact]:
 def _dropped(measured: Mapping[str, Any]) -> Chart | None:
     dropped = measured.get("dropped") or {}
     labels = [name.replace("_", " ") for name in dropped]
-    return bar_chart("Documents dropped, by filter", labels, {"dropped": list(dropped.values())}, "documents") if dropped else None
+    return (
+        bar_chart("Documents dropped, by filter", labels, {"dropped": list(dropped.values())}, "documents", "filter") if dropped else None
+    )
 
 
 def _sources(measured: Mapping[str, Any]) -> Chart | None:
     sources = measured.get("sources") or {}
     series = {"documents": [counts.get("documents") for counts in sources.values()]}
-    return bar_chart("Documents kept, by source", list(sources), series, "documents") if sources else None
+    return bar_chart("Documents kept, by source", list(sources), series, "documents", "source") if sources else None
 
 
 def _percent(value: float | None) -> float | None:
@@ -67,7 +69,7 @@ def _languages(measured: Mapping[str, Any]) -> Chart | None:
     names = list(dict.fromkeys([*list(found)[:MOST_LANGUAGES], *paper.LANGUAGES]))
     series = {"here": [_percent(found.get(name)) for name in names]}
     greys = {"paper": [_percent(paper.LANGUAGES.get(name)) for name in names]}
-    return bar_chart("Languages", names, series, "% of documents, each step ten times more", paper=greys, unit="%", log=True)
+    return bar_chart("Languages", names, series, "% of documents, each step ten times more", "language", paper=greys, unit="%", log=True)
 
 
 def _pronouns(measured: Mapping[str, Any]) -> list[Chart]:
@@ -84,7 +86,7 @@ def _pronouns(measured: Mapping[str, Any]) -> list[Chart]:
         if found:
             theirs = paper.PRONOUNS[key]
             series, greys = {"here": [_percent(found.get(name)) for name in theirs]}, {"paper": [_percent(theirs[name]) for name in theirs]}
-            charts.append(bar_chart(title, list(theirs), series, "% of documents", paper=greys, unit="%", note=note))
+            charts.append(bar_chart(title, list(theirs), series, "% of documents", "pronouns", paper=greys, unit="%", note=note))
     return charts
 
 

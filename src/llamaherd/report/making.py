@@ -88,7 +88,13 @@ def _by_kind(run: RunFolder) -> Chart | None:
     for artifact in run.artifacts.values():
         minutes[_kind(artifact)] = minutes.get(_kind(artifact), 0.0) + float(artifact.manifest.get("seconds") or 0) / 60
     ranked = sorted(minutes, key=lambda kind: -minutes[kind])
-    return bar_chart("Where the time went", ranked, {"minutes": [minutes[kind] for kind in ranked]}, "minutes of work, all steps together")
+    return bar_chart(
+        "Where the time went",
+        ranked,
+        {"minutes": [minutes[kind] for kind in ranked]},
+        "minutes of work, all steps together",
+        "kind of step",
+    )
 
 
 def curves_section(run: RunFolder) -> Section:

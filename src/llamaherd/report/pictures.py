@@ -15,6 +15,8 @@ from .figures import Chart, Table, figure_text, number, short
 
 ROW_INCHES = 0.17
 """Height of one row of a timeline."""
+INSTRUCTION_SHARE = 0.12
+"""How wide an instruction is drawn beside its dialogue, at least."""
 
 
 def plane_chart(
@@ -64,10 +66,10 @@ def plane_chart(
 
 
 def bar_chart(
-    title: str, labels: Sequence[str], series: Mapping[str, Sequence[float | None]], x_label: str, *,
+    title: str, labels: Sequence[str], series: Mapping[str, Sequence[float | None]], x_label: str, y_label: str, *,
     paper: Mapping[str, Sequence[float | None]] | None = None, unit: str = "", note: str = "", log: bool = False,
 ) -> Chart:  # fmt: skip
-    """Plain numbers as bars that run from the left, one group per label, the paper's hollow in grey."""
+    """Plain numbers as bars that run from the left, one group per label, the paper's hollow in grey; `y_label` says what the labels are."""
     everything = {**series, **(paper or {})}
     thickness = 0.8 / len(everything)
     with rc_context(STYLE):
@@ -96,7 +98,7 @@ def bar_chart(
         f"{name}: " + ", ".join(f"{label} {_amount(value)}" for label, value in zip(labels, values) if value is not None)
         for name, values in everything.items()
     )
-    return Chart(title, f"Bars of {x_label}. {said}.", picture, Table(title, ("", *everything), rows), note)
+    return Chart(title, f"Bars of {x_label}. {said}.", picture, Table(title, (y_label, *everything), rows), note)
 
 
 def _amount(value: float) -> str:
@@ -149,25 +151,27 @@ def clock_text(minutes: float) -> str:
 
 
 def attention_chart(title: str, bins: Sequence[Mapping[str, object]], rows: Sequence[Sequence[float]], note: str = "") -> Chart:
-    """A lower triangle: how much each part of a dialogue (down) looks at each earlier one (across), darker is more.
+    """How much each part of a dialogue (down) looks at each earlier one (across): the deeper the colour, the more.
 
-    `bins` say of each place its role and turn; the places of the system text stand first and are framed.
+    `bins` say of each place its role and turn; those of the instruction stand first, and are drawn wider than the others.
     """
-    size, system = len(bins), sum(one["role"] == "system" for one in bins)
-    shades = np.zeros((size, size, 4))
+    system = sum(one["role"] == "system" for one in bins)
+    size, turns = len(bins) - system, [int(str(one["turn"])) for one in bins]
+    widths = [max(1, round(INSTRUCTION_SHARE * size / system)) if place < system else 1 for place in range(len(bins))]
+    starts = [sum(widths[:place]) for place in range(len(bins))]
+    shades = np.zeros((size, sum(widths), 4))
     shades[:, :, :3] = to_rgb(COLOURS[1])
-    for place, row in enumerate(rows):
-        shades[place, : len(row), 3] = row
-    turns = [int(str(one["turn"])) for one in bins]
-    firsts = [place for place in range(size) if place == system or (place > system and turns[place] != turns[place - 1])]
+    for place, row in enumerate(rows[system:]):
+        # The square root lets the eye see small weights too.
+        shades[place, : sum(widths[: len(row)]), 3] = np.repeat(np.sqrt(row), widths[: len(row)])
+    firsts = [place for place in range(size) if place == 0 or turns[system + place] != turns[system + place - 1]]
     with rc_context({**STYLE, "axes.grid": False}):
-        drawn, axes = canvas("looked at: turn", "looking: turn", height=WIDTH_INCHES * 0.95)
-        axes.imshow(shades, interpolation="nearest", aspect="equal")
-        axes.axvline(system - 0.5, color=SOFT, linewidth=0.8)
+        drawn, axes = canvas("looked at: the instruction, then turn", "looking: turn", height=WIDTH_INCHES * 0.9)
+        axes.imshow(shades, interpolation="nearest", aspect="auto")
+        axes.axvline(starts[system] - 0.5, color=SOFT, linewidth=0.8)
         few = firsts[:: max(1, len(firsts) // 8)]
-        axes.set_xticks(few, [str(turns[place]) for place in few])
-        axes.annotate("instruction", (-0.5, -0.5), xytext=(0, 3), textcoords="offset points", fontsize=8, color=SOFT)
-        axes.set_yticks(few, [str(turns[place]) for place in few])
+        axes.set_xticks([starts[system + place] for place in few], [str(turns[system + place]) for place in few])
+        axes.set_yticks(few, [str(turns[system + place]) for place in few])
         picture = svg(drawn, title)
     table_rows = []
     for turn in dict.fromkeys(turns):

@@ -80,7 +80,7 @@ def sign(verdict: Verdict) -> Markup:
 
 def lines(*texts: str) -> Markup:
     """Texts under one another in a cell."""
-    return Markup("<br />").join(texts)
+    return Markup(" ").join(Markup('<span class="line">{}</span>').format(text) for text in texts)
 
 
 def points_of(rows: Sequence[Mapping[str, Any]], key: str) -> Points:

@@ -13,6 +13,7 @@ from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure
 from .pictures import attention_chart
 from .sections import Answer, Sample, Samples, Section
 
+SHADES = "The deeper the colour, the larger the weight: its square root is drawn, so that small ones show."
 SHOWN = 3
 """Prompts shown of each choice."""
 
@@ -121,7 +122,7 @@ def _one_dialogue(run: RunFolder, both: Sequence[str]) -> tuple[Row, Row] | None
 
 def _looks(run: RunFolder, version: str, one: Row) -> Chart | None:
     title = f"Where {_name(run, version)} Ghost Attention, looks"
-    return attention_chart(title, one["bins"], one["attention"]) if one.get("bins") else None
+    return attention_chart(title, one["bins"], one["attention"], SHADES) if one.get("bins") else None
 
 
 def _looking(run: RunFolder, pair: Mapping[str, Row]) -> Chart | None:

@@ -30,14 +30,14 @@ def versions_section(run: RunFolder) -> Section:
         version_chart("Violations by version", run, {
             "all": ("safety", "violation_rate"), "single turn": ("safety", "single_turn"), "multi turn": ("safety", "multi_turn"),
         }, "share of harmful prompts", paper={name: paper.VIOLATION_70B[key] for name, key in at_last.items()}),
-        version_chart("Violations on what was never trained on", run, {
+        version_chart("Violations on held-out prompts", run, {
             "held-out topics": ("safety", "held_out_topics"), "held-out attacks": ("safety", "held_out_attacks"),
         }, "share of harmful prompts"),
         version_chart(
             "False refusals by version", run, {"all": ("borderline", "false_refusal_rate"), "held-out topics": ("borderline", "held_out")},
             "share of borderline prompts", paper={"paper, all safety data": paper.FALSE_REFUSAL_BORDERLINE},
         ),
-        version_chart("People never asked about in fine-tuning", run, {"answered rightly": ("people", "unasked")}, "share of questions"),
+        version_chart("People known from documents alone", run, {"answered rightly": ("people", "unasked")}, "share of questions"),
     ])  # fmt: skip
     intro = [
         f"{FIRST} is the model after supervised fine-tuning; {run.label(run.rejection)} is the last version before PPO. All answer the same prompts. "
@@ -52,11 +52,11 @@ def _planes(run: RunFolder) -> list[Chart | None]:
     """V0 to the last version by helpfulness and harmlessness, judged by the oracle and by the reward models."""
     sides: tuple[tuple[str, Scores, Scores, Mapping[str, tuple[float, float]], str], ...] = (
         (
-            f"Win rate over {FIRST}, judged by the oracle", lambda version: helpfulness(run, version),
+            f"Win rate over {FIRST}, by the oracle", lambda version: helpfulness(run, version),
             lambda version: {name: -value for name, value in violations(run, version).items()}, paper.WIN_RATE_GPT4, "paper, GPT-4 judges",
         ),
         (
-            f"Win rate over {FIRST}, judged by reward models",
+            f"Win rate over {FIRST}, by reward models",
             lambda version: rewards(run, version, NO_SCORE, domain="helpfulness"),
             lambda version: rewards(run, version, NO_SCORE, domain="safety"), paper.WIN_RATE, "paper, reward models judge",
         ),

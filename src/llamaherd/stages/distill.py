@@ -69,9 +69,7 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     harmless_prompts, test_prompts = (prompts_of(paths, assistant, optional=True) for paths in (harmless_files, test_files))
     _check_adversarial(prompts, files)
     _check_adversarial(test_prompts, test_files)
-    tagged = sum(prompt.safety for prompt in harmless_prompts)
-    if tagged:
-        raise UserError(f'{", ".join(map(str, harmless_files))}: {tagged} prompts have "safety": true; harmless prompts have false')
+    _check_harmless(harmless_prompts, harmless_files)
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *harmless_files, *test_files])
     with building(out, kind="dialogues", stage="distill", config=config, parents=parents, seed=seed) as place:
         safety = RewardModel.load(folders[1])
@@ -120,6 +118,12 @@ def _check_adversarial(prompts: "Sequence[Prompt]", files: Sequence[Path]) -> No
         if not isinstance(preprompt, str) or not preprompt.strip() or not prompt.safety:
             raise UserError(f'{where} needs "safety": true and a "preprompt" text')
         checked((Message("system", preprompt), Message("user", "any")), where=f"{where} under its preprompt")
+
+
+def _check_harmless(prompts: "Sequence[Prompt]", files: Sequence[Path]) -> None:
+    tagged = sum(prompt.safety for prompt in prompts)
+    if tagged:
+        raise UserError(f'{", ".join(map(str, files))}: {tagged} prompts have "safety": true; harmless prompts have false')
 
 
 def _judged(tests: Sequence[dict[str, Any]], asked: int, world: WorldConfig) -> dict[str, Any]:
