@@ -130,11 +130,18 @@ def test_both_attentions_have_as_many_parameters(name: str) -> None:
 def test_attention_widths_by_hand() -> None:
     """128 * 32 * 2 more key and value weights in each of two more heads: 16,384, or 42.67 of the 3 * 128 weights of a feed-forward unit."""
     recipe = load_recipe(
-        "miniature", ["--tokenizer.vocab_size=1024", "--pretrain.model={dim: 128, layers: 4, heads: 4, kv_heads: 2, ffn: 352, vocab_size: 1024, context: 1024}"]
+        "miniature",
+        [
+            "--tokenizer.vocab_size=1024",
+            "--pretrain.model={dim: 128, layers: 4, heads: 4, kv_heads: 2, ffn: 352, vocab_size: 1024, context: 1024}",
+        ],
     )
     grouped, multi_head = both_attentions(recipe)
     assert (grouped.kv, grouped.ffn, multi_head.kv, multi_head.ffn) == (2, 352, 4, 309)
-    every = load_recipe("miniature", ["--tokenizer.vocab_size=1024", "--pretrain.model={dim: 128, layers: 4, heads: 4, ffn: 352, vocab_size: 1024, context: 1024}"])
+    every = load_recipe(
+        "miniature",
+        ["--tokenizer.vocab_size=1024", "--pretrain.model={dim: 128, layers: 4, heads: 4, ffn: 352, vocab_size: 1024, context: 1024}"],
+    )
     assert [(model.kv, model.ffn) for model in both_attentions(every)] == [(2, 352), (4, 309)], (
         "a recipe without grouped queries gets them here"
     )

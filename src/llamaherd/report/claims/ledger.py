@@ -46,9 +46,10 @@ def build_ledger(runs: Sequence[Path], out: Path) -> Ledger:
     own, claims = run_effects(seeds), [measure(seeds) for measure in CLAIMS]
     ledger = Ledger(out / "ledger.json", out / "ledger.html", as_table([*own, *claims]))
     write_json(ledger.json, {"seeds": [seed.run.seed for seed in seeds], "claims": [_to_json(claim) for claim in (*own, *claims)]})
-    names = ", ".join(str(seed.run.seed) for seed in seeds)
-    subtitle = f"The claims of the Llama 2 paper, held against runs of llamaherd {code_version()} with the seeds {names}."
-    sections = [_overview(seeds, own, claims), *map(_section, claims), _section_of_effects(own)]
+    names = f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed.run.seed) for seed in seeds)}"
+    subtitle = f"The claims of the Llama 2 paper, held against runs of llamaherd {code_version()}, {names}."
+    of_runs = Section("What each run shows by itself", tables=[_in_full("Effects in full", own, names)])
+    sections = [_overview(seeds, own, claims), *(_section(claim, names) for claim in claims), of_runs]
     write_text(ledger.html, render("llamaherd: the ledger", subtitle, sections))
     return ledger
 
@@ -65,24 +66,19 @@ def run_effects(seeds: Sequence[SeedRun]) -> list[Claim]:
         # Where there is no number for each prompt, the seeds had different ones: their figures are independent.
         here = pooled([effect.values for effect in effects]) or averaged(figures)
         needs = rows[effects[0].needs.name].effect if effects[0].needs else None
-        said = effects[0].said if len(effects) == 1 else ""
+        said = ", ".join(effect.said for effect in effects)
         rows[name] = Row(replace(effects[0], here=here if here["n"] else None, needs=needs, said=said), figures)
-    return [
-        Claim(
-            f"effect-{one}", f"{title}.", "; ".join(filter(None, (row.effect.paper_said for row in rows.values() if row.effect.number == one))),
-            [row for row in rows.values() if row.effect.number == one],
-        )
-        for one, title in enumerate(TITLES, 1)
-    ]  # fmt: skip
+    claims = []
+    for one, title in enumerate(TITLES, 1):
+        parts = [row for row in rows.values() if row.effect.number == one]
+        known = dict.fromkeys(row.effect.paper_said for row in parts if row.effect.paper_said)
+        claims.append(Claim(f"Effect {one}", f"{title}.", "; ".join(known) or "not printed", parts))
+    return claims
 
 
 def _to_json(claim: Claim) -> dict[str, Any]:
     rows = [{**row.effect.to_row(), "by_seed": list(row.by_seed)} for row in claim.rows]
-    return {"id": claim.id, "claim": claim.sentence, "paper": claim.paper, "shown": together(_effects(claim)), "rows": rows}
-
-
-def _effects(claim: Claim) -> list[Effect]:
-    return [row.effect for row in claim.rows]
+    return {"id": claim.id, "claim": claim.sentence, "paper": claim.paper, "shown": together(claim.effects), "rows": rows}
 
 
 def _printed(effect: Effect) -> str:
@@ -91,7 +87,9 @@ def _printed(effect: Effect) -> str:
 
 def as_table(claims: Sequence[Claim]) -> str:
     """The ledger for a terminal: under each claim its figures, the verdict first."""
-    groups = [[(row.effect.shown, figure_text(row.effect.here), _printed(row.effect), row.effect.brief) for row in claim.rows] for claim in claims]
+    groups = [
+        [(row.effect.shown, figure_text(row.effect.here), _printed(row.effect), row.effect.brief) for row in claim.rows] for claim in claims
+    ]
     heading = ("verdict", "here", "paper", "figure (differences, with 95% intervals)")
     widths = [max(len(cells[place]) for cells in (heading, *(cells for group in groups for cells in group))) for place in range(3)]
 
@@ -108,9 +106,9 @@ def _overview(seeds: Sequence[SeedRun], own: Sequence[Claim], claims: Sequence[C
     """Every claim in a line."""
 
     def table(caption: str, listed: Sequence[Claim]) -> Table:
-        return verdict_table(caption, "claim", [(claim.sentence, _effects(claim), claim.paper) for claim in listed])
+        return verdict_table(caption, "claim", [(claim.sentence, claim.effects, claim.paper) for claim in listed])
 
-    verdicts = [together(_effects(claim)) for claim in (*own, *claims)]
+    verdicts = [together(claim.effects) for claim in (*own, *claims)]
     facts = [Fact(one.capitalize(), str(verdicts.count(one)), f"of {len(verdicts)} claims") for one in ("shown", "undecided", "not shown")]
     worked = [seed.run.seconds + seed.claims.seconds for seed in seeds]
     facts.append(Fact("Time", clock(sum(worked)), f"{len(seeds)} runs and what the claims need beyond"))
@@ -118,21 +116,17 @@ def _overview(seeds: Sequence[SeedRun], own: Sequence[Claim], claims: Sequence[C
     return Section("Ledger", [VERDICTS, "A claim of several figures is shown if all of them are.", HOW], facts=facts, tables=tables)
 
 
-def _section(claim: Claim) -> Section:
-    intro = [claim.sentence, f"The paper: {claim.paper}."]
-    return Section(claim.id.replace("-", " ").capitalize(), intro, claim.charts, [_in_full(claim.sentence, [claim])])
+def _section(claim: Claim, seeds: str) -> Section:
+    table = _in_full(f"{claim.title} in full", [claim], seeds)
+    return Section(claim.title, [claim.sentence, f"The paper: {claim.paper}."], claim.charts, [table])
 
 
-def _section_of_effects(own: Sequence[Claim]) -> Section:
-    return Section("What each run shows by itself", tables=[_in_full("Figures of the runs' own effects", own)])
-
-
-def _in_full(caption: str, claims: Sequence[Claim]) -> Table:
-    columns = ("figure", "here, with 95% interval", "by seed", "paper", "shown if", "verdict", "note")
-    rows = []
-    for row in (row for claim in claims for row in claim.rows):
-        rows.append((
-            row.effect.name, figure_text(row.effect.here, with_n=True), lines(*map(figure_text, row.by_seed)), _printed(row.effect),
-            row.effect.wanted, chip(row.effect.shown), row.effect.note,
-        ))  # fmt: skip
+def _in_full(caption: str, claims: Sequence[Claim], seeds: str) -> Table:
+    """Every figure of some claims; `seeds` heads the column of each seed's own."""
+    columns = ("figure", "here, with 95% interval", seeds, "paper", "shown if", "verdict", "note")
+    rows = [
+        (row.effect.name, figure_text(row.effect.here, with_n=True), lines(*map(figure_text, row.by_seed)), _printed(row.effect),
+         row.effect.wanted, chip(row.effect.shown), row.effect.note)
+        for claim in claims for row in claim.rows
+    ]  # fmt: skip
     return Table(caption, columns, rows)

@@ -1,12 +1,13 @@
 """What a claim is made of, and how its figures are read and pooled over seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from ...measures.intervals import Figure, mean, nothing, over_seeds
+from ..drawing import slug
 from ..effects import Effect, arrow, differences
 from ..figures import Chart
 from ..folder import RunFolder, per_prompt
@@ -90,11 +91,20 @@ class Row:
 class Claim:
     """One claim of the paper. `paper`: what the paper prints of it, in words; charts stand on the page only."""
 
-    id: str
+    title: str
     sentence: str
     paper: str
     rows: Sequence[Row]
-    charts: Sequence[Chart] = field(default=())
+    charts: Sequence[Chart] = ()
+
+    @property
+    def id(self) -> str:
+        """`Hot PPO` -> `hot-ppo`."""
+        return slug(self.title)
+
+    @property
+    def effects(self) -> list[Effect]:
+        return [row.effect for row in self.rows]
 
 
 Measure = Callable[[Sequence[SeedRun]], Claim]

@@ -20,7 +20,7 @@ def joint_reward(seeds: Sequence[SeedRun]) -> Claim:
         )  # fmt: skip
 
     return Claim(
-        "joint-reward", "Two reward models, one for each domain, are better on their domains than one model of both.",
+        "Joint reward model", "Two reward models, one for each domain, are better on their domains than one model of both.",
         "no numbers; one model for both aims was found challenging", [accuracy(domain) for domain in DOMAINS],
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def margins(seeds: Sequence[SeedRun]) -> Claim:
         ),
     ]  # fmt: skip
     known = "62.5% without, 63.0% small, 62.9% large (table 28)"
-    return Claim("margins", "A margin by grade helps the reward model, on clear pairs above all.", known, rows)
+    return Claim("Margins", "A margin by grade helps the reward model, on clear pairs above all.", known, rows)
 
 
 def auxiliary_loss(seeds: Sequence[SeedRun]) -> Claim:
@@ -73,7 +73,7 @@ def auxiliary_loss(seeds: Sequence[SeedRun]) -> Claim:
         compared_rewards("accuracy on safety comparisons, with minus without", "accuracy", seeds, arms, agrees, domain="safety", paper=0.008),
     ]  # fmt: skip
     sentence = "An auxiliary loss on safety labels makes the safety reward model find more unsafe answers."
-    return Claim("auxiliary-loss", sentence, "recall 73.0% to 90.4%, accuracy 63.7% to 64.5% (table 29)", rows)
+    return Claim("Auxiliary loss", sentence, "recall 73.0% to 90.4%, accuracy 63.7% to 64.5% (table 29)", rows)
 
 
 def reward_scaling(seeds: Sequence[SeedRun]) -> Claim:
@@ -96,7 +96,7 @@ def reward_scaling(seeds: Sequence[SeedRun]) -> Claim:
         charts = [_scaling_chart(seeds, arms)]
     low, high = paper.REWARD_ACCURACY_70B
     known = f"{low} in the first batch to 0.610 (7B), 0.614 (13B), {high} (70B) in the last (figure 6, read off)"
-    return Claim("reward-scaling", "Reward accuracy grows with comparisons and with the model's size.", known, rows, charts)
+    return Claim("Reward scaling", "Reward accuracy grows with comparisons and with the model's size.", known, rows, charts)
 
 
 def _by_size(seeds: Sequence[SeedRun], size: str) -> list[str]:
@@ -134,7 +134,7 @@ def fresh_preferences(seeds: Sequence[SeedRun]) -> Claim:
     found = [(accuracy(seed)("stale"), accuracy(seed)("fresh")) for seed in seeds]
     name = "accuracy on the newest comparisons, learned from the newest batch minus the first"
     return Claim(
-        "fresh-preferences", "Reward models need fresh comparisons to judge the newest model's answers.",
+        "Fresh preferences", "Reward models need fresh comparisons to judge the newest model's answers.",
         "no numbers; accuracy is said to degrade quickly without them",
         [paired_row(name, "first batch to newest", found, note=_unequal(seeds))],
     )  # fmt: skip

@@ -39,7 +39,7 @@ def distillation(seeds: Sequence[SeedRun]) -> Claim:
                  unchosen, *REFUSALS, direction="below"),
     ]  # fmt: skip
     return Claim(
-        "distillation", "Context distillation makes the tuned model safer, and choosing by the safety reward model keeps it helpful.",
+        "Distillation", "Context distillation makes the tuned model safer, and choosing by the safety reward model keeps it helpful.",
         "median safety reward 0.75 to 0.87 with a preprompt (figure 16, read off); no numbers for the tuned model", rows,
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def safety_data(seeds: Sequence[SeedRun]) -> Claim:
         compared("false refusals on borderline prompts, all safety data minus none", "false refusals", seeds, ends, *REFUSALS, paper=0.122),
     ]  # fmt: skip
     return Claim(
-        "safety-data", "More safety data makes the model safer without making it less helpful, and lets it refuse more.",
+        "Safety data", "More safety data makes the model safer without making it less helpful, and lets it refuse more.",
         "safety reward 0.68 to 0.77, helpfulness reward 0.59 to 0.58, false refusals 15% to 27% (figures 15 and 33, read off)",
         rows, safety_charts(seeds),
     )  # fmt: skip
@@ -106,5 +106,5 @@ def multi_turn(seeds: Sequence[SeedRun]) -> Claim:
     effect = Effect(name, round(gap, 3), here if here["n"] else None, brief="single to several turns", said=arrow(*both))
     sentence = "Prompts of several turns draw more violations than single ones."
     return Claim(
-        "multi-turn", sentence, "2% to 8.5% of the 70B model, and worse for all models (figure 19, read off)", [Row(effect, by_seed)]
+        "Multi-turn safety", sentence, "2% to 8.5% of the 70B model, and worse for all models (figure 19, read off)", [Row(effect, by_seed)]
     )

@@ -78,7 +78,7 @@ def diversity(seeds: Sequence[SeedRun]) -> Claim:
             for sort in SORTS
         ]
     return Claim(
-        "diversity", "RLHF removes diversity from factual answers and keeps more of it in creative ones.",
+        "Diversity", "RLHF removes diversity from factual answers and keeps more of it in creative ones.",
         "Self-BLEU 0.77 to 0.93 factual, 0.755 to 0.85 creative, SFT to V3 (figure 21, read off)", rows, charts,
     )  # fmt: skip
 
@@ -104,7 +104,7 @@ def best_temperature(seeds: Sequence[SeedRun]) -> Claim:
         ]  # fmt: skip
         charts = [_curves("Reward of the best of all samples over temperature", seeds, _best_of_all, "reward")]
     return Claim(
-        "best-temperature", "The temperature at which the best of many samples is best moves up with RLHF.",
+        "Best temperature", "The temperature at which the best of many samples is best moves up with RLHF.",
         "1.2 to 1.3 for the RLHF model with 10 to 100 samples (figure 8)", rows, charts,
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ def hot_ppo(seeds: Sequence[SeedRun]) -> Claim:
                  lambda seed: ("hot-ppo", "guarded-ppo"), *HELPFULNESS),
     ]  # fmt: skip
     return Claim(
-        "hot-ppo", "PPO with too high a rate and too little hold games the reward model; a KL budget stops it in time.",
+        "Hot PPO", "PPO with too high a rate and too little hold games the reward model; a KL budget stops it in time.",
         "no numbers; a more general reward model stood watch, and nothing diverged", rows, _ppo_charts(seeds),
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ def pool(seeds: Sequence[SeedRun]) -> Claim:
     """Best answers of all versions against the newest ones alone."""
     name = "helpfulness, tuned on the best answers of all versions minus the newest alone"
     return Claim(
-        "pool", "Rejection sampling from the pool of all versions is better than from the newest samples alone.",
+        "Pool of all versions", "Rejection sampling from the pool of all versions is better than from the newest samples alone.",
         "no numbers; versions tuned on the newest samples alone lost earlier skills",
         [compared(name, "helpfulness, newest alone to all versions", seeds, lambda seed: ("newest-only", seed.run.rejection), *HELPFULNESS)],
     )  # fmt: skip
@@ -88,7 +88,7 @@ def few_good_examples(seeds: Sequence[SeedRun]) -> Claim:
                  note=f"{few} dialogues against {many}"),
     ]  # fmt: skip
     return Claim(
-        "few-good-examples", "Few good examples of supervised fine-tuning are better than many poor ones.",
+        "Few good examples", "Few good examples of supervised fine-tuning are better than many poor ones.",
         "no numbers; 27,540 good annotations took the place of millions of others", rows,
     )  # fmt: skip
 
@@ -109,7 +109,7 @@ def ghost_attention(seeds: Sequence[SeedRun]) -> Claim:
         for key, label in CONSTRAINTS.items()
     ]  # fmt: skip
     sentence = "Ghost Attention makes an instruction of the first turn last to the end of the dialogue."
-    return Claim("ghost-attention", sentence, "0% to 100% at turn 20 (section 7)", rows)
+    return Claim("Ghost Attention", sentence, "0% to 100% at turn 20 (section 7)", rows)
 
 
 def grouped_queries(seeds: Sequence[SeedRun]) -> Claim:
@@ -127,6 +127,6 @@ def grouped_queries(seeds: Sequence[SeedRun]) -> Claim:
                    threshold=ATTENTION_LOSS_ALLOWED, note=note),
     ]  # fmt: skip
     return Claim(
-        "grouped-queries", "Grouped-query attention is as good as multi-head attention in as many parameters, with a smaller cache.",
+        "Grouped queries", "Grouped-query attention is as good as multi-head attention in as many parameters, with a smaller cache.",
         "44.2 to 44.3, mean of 11 benchmarks (30B, 150B tokens)", rows,
     )  # fmt: skip
