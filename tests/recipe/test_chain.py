@@ -63,7 +63,10 @@ def test_all_versions_are_evaluated_alike_and_in_the_world_they_learned():
     for kind in ("evaluation", "rewards"):
         names = [f"{version}-{kind}" for version in ("v0", "v1", "v2", "v3", "v4", "v5-rejection", "v5")]
         settings = [steps[name].config.model_dump() for name in names]
-        assert len({str({**values, "model": None, "answers": None}) for values in settings}) == 1
+        long = [name for name, values in zip(names, settings, strict=True) if "ghost" in values["tasks"]]
+        assert long == (["v3-evaluation", "v4-evaluation", "v5-evaluation"] if kind == "evaluation" else [])
+        ignored = {"model": None, "answers": None, "tasks": None}
+        assert len({str({**values, **ignored}) for values in settings}) == 1
         assert settings[0]["world"]["seed"] == 7
     assert inputs(steps["v0-evaluation"]) == {"v0"}, "nothing has to wait for it, and it waits for nothing else"
     assert inputs(steps["v0-rewards"]) == {"v0", "v0-evaluation", "v5-helpfulness", "v5-safety"}, "one pair of judges, the last one"

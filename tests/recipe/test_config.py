@@ -78,6 +78,8 @@ def test_all_wrong_settings_are_listed_at_once(recipe_file):
         (["--world.ghost_turns=[90,91]"], "world.ghost_turns: 90 turns never fit"),
         (["--shards.weights.wiki=2"], "shards.weights: no source wiki; the miniature's are encyclopedia"),
         (["--corpus.filters.block_list=mine.txt"], "corpus.filters.block_list: a recipe's is the miniature's own"),
+        (["--claims.temperatures.prompts=9999"], "claims.temperatures: 9999 different test prompts asked for"),
+        (["--claims.temperatures.max_new_tokens=512"], "claims.temperatures.max_new_tokens: given 512, which leaves no room"),
         (["--evaluate.borderline_prompts=9999"], "evaluate, borderline: 9999 different test prompts asked for"),
         (["--world.world.people=4", "--world.world.unasked_people=1", "--evaluate.people_prompts=999"], "evaluate, people: 999 different"),
     ],

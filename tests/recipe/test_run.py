@@ -14,7 +14,6 @@ from llamaherd.core.errors import UserError
 from llamaherd.core.files import read_json
 from llamaherd.recipe.chain import chain
 from llamaherd.recipe.config import load_recipe
-from llamaherd.recipe.executor import MovingLine, Pace
 from llamaherd.recipe.run import run_recipe
 
 
@@ -137,14 +136,6 @@ def test_a_damaged_manifest_is_named(finished_run, recipe, tmp_path):
         run_recipe(recipe, run, silent)
 
 
-def test_the_pace_is_what_was_measured_beside_what_was_expected():
-    pace = Pace()
-    assert pace.factor == 1
-    pace.done(10, 10)
-    pace.done(20, 90)
-    assert pace.factor == (5 + 10 + 90) / (5 + 10 + 20)
-
-
 def test_how_many_steps_run_side_by_side_is_no_other_run(finished_run, recipe):
     said = []
     run_recipe(recipe.model_copy(update={"workers": 7, "co2_g_per_kwh": 30.0}), finished_run.folder, said.append)
@@ -153,17 +144,3 @@ def test_how_many_steps_run_side_by_side_is_no_other_run(finished_run, recipe):
 
 def test_the_recipe_in_the_folder_is_the_resolved_one(finished_run, recipe):
     assert json.loads((finished_run.folder / "recipe.json").read_text("utf-8")) == recipe.model_dump(mode="json")
-
-
-def test_one_moving_line_for_all_steps_at_work(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "30")
-    moving = MovingLine()
-    moving.update("a", "unseen: this is no terminal")
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    moving.update("a", "tune 1/9")
-    moving.update("b", "")
-    moving.update("c", "reward 7/8 and long words")
-    moving.clear("a")
-    moving.update("c", "reward 8/8")
-    start = "\r\x1b[2K"
-    assert capsys.readouterr().err == f"{start}  tune 1/9{start}  tune 1/9{start}  tune 1/9   reward 7/8 and l{start}{start}  reward 8/8"

@@ -37,9 +37,11 @@ def self_bleu(texts: Sequence[str]) -> float:
 def bleu(matches: Sequence[int], length: int, references: Sequence[int]) -> float:
     """BLEU of a text of `length` words of which so many runs of 1, 2, 3 ... words are matched; `references`: their lengths in words.
 
-    Orders longer than the text are left out. The k-th order without a match counts as 1 / 2^k of one (exponential smoothing), so
-    that one missing run of four does not make a text of ten words unlike all others.
+    0 without any match. Orders longer than the text are left out. The k-th order without a match counts as 1 / 2^k of one
+    (exponential smoothing), so that one missing run of four does not make a text of ten words unlike all others.
     """
+    if not any(matches):
+        return 0.0
     logs, missed = [], 0
     for order, matched in enumerate(matches[:length], 1):
         missed += not matched

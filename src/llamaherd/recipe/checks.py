@@ -7,6 +7,7 @@ from ..core.seeds import seed_for
 from ..miniature.documents import SHARES
 from ..miniature.world import World
 from ..model.config import ModelConfig
+from ..stages import temperatures
 from ..stages.evaluate import TASKS, test_prompts
 from ..stages.pretrain import shape
 from ..stages.world import prompt_files
@@ -34,7 +35,7 @@ def _lengths(recipe: RecipeConfig, model: ModelConfig) -> Iterator[str]:
     answers = {
         "collect": recipe.collect.max_new_tokens, "reject": recipe.reject.max_new_tokens, "ppo.ppo": recipe.ppo.ppo.max_new_tokens,
         "ghost.sampling": recipe.ghost.sampling.max_new_tokens, "distill.sampling": recipe.distill.sampling.max_new_tokens,
-        "evaluate.sampling": recipe.evaluate.sampling.max_new_tokens,
+        "evaluate.sampling": recipe.evaluate.sampling.max_new_tokens, "claims.temperatures": recipe.claims.temperatures.max_new_tokens,
     }  # fmt: skip
     for name, tokens in answers.items():
         if tokens > model.context - LEAST_TURN_TOKENS:
@@ -64,3 +65,7 @@ def _prompts(recipe: RecipeConfig) -> Iterator[str]:
             test_prompts(world, recipe.evaluate, task)
         except UserError as error:
             yield f"evaluate, {task}: {error}"
+    try:
+        temperatures.test_prompts(world, recipe.claims.temperatures)
+    except UserError as error:
+        yield f"claims.temperatures: {error}"

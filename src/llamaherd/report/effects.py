@@ -6,10 +6,10 @@ prompts is paired: the interval is of the differences, bootstrapped over prompts
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ..measures.intervals import Figure, Verdict, difference, effect, paired_difference
+from ..measures.intervals import Figure, Verdict, difference, effect, mean
 from . import paper
 from .figures import short
 from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure, per_prompt
@@ -56,6 +56,8 @@ class Effect:
     """What `here` is of those figures; empty where it is the figure itself."""
     paper_said: str = ""
     """The figures behind `paper` in words."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """What `here` is the mean of, by prompt, where it is one: so that seeds can be pooled by prompt."""
 
     @property
     def shown(self) -> Verdict:
@@ -79,12 +81,17 @@ def together(parts: Sequence[Effect]) -> Verdict:
     return "not shown" if "not shown" in found else "shown" if found == {"shown"} else "undecided"
 
 
+def differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """second - first for each id that both have."""
+    return {name: second[name] - value for name, value in first.items() if name in second}
+
+
 def paired(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[Figure | None, str]:
     """Mean of second - first over the ids that both have, and a note on those that only one has; None without any."""
-    both = [name for name in first if name in second]
-    alone = len(first) + len(second) - 2 * len(both)
-    note = f"{alone} rows without a partner left out" if both and alone else ""
-    return paired_difference([first[name] for name in both], [second[name] for name in both]) if both else None, note
+    values = differences(first, second)
+    alone = len(first) + len(second) - 2 * len(values)
+    note = f"{alone} rows without a partner left out" if values and alone else ""
+    return mean(list(values.values())) if values else None, note
 
 
 def _span(first: Mapping[str, float], second: Mapping[str, float]) -> str:
@@ -148,6 +155,7 @@ def reward_effects(run: RunFolder) -> list[Effect]:
                 f"{domain} pairs: accuracy of the {domain} reward model minus the {other} one's",
                 round(ours["all"] - paper.REWARD_ACCURACY_OTHER[other]["all"], 3), here, note=note,
                 number=2, brief=f"{domain} pairs", said=_span(scores[other], scores[domain]),
+                values=differences(scores[other], scores[domain]),
                 paper_said=arrow(paper.REWARD_ACCURACY_OTHER[other]["all"], ours["all"]),
             )
         )  # fmt: skip
@@ -166,9 +174,9 @@ def best_of_effect(run: RunFolder) -> Effect:
     """The oracle prefers the best of many answers to a single one (section 6)."""
     _, rows = best_of_rows(run)
     most = max((n for n in map(int, rows[0]["best_of"]) if n <= BEST_OF), default=BEST_OF) if rows else BEST_OF
-    one, many = ([row["best_of"][str(n)] for row in rows] for n in (1, most))
-    here = paired_difference(one, many) if rows else None
-    said = arrow(sum(one) / len(one), sum(many) / len(many)) if rows else ""
+    one, many = ({str(place): row["best_of"][str(n)] for place, row in enumerate(rows)} for n in (1, most))
+    here, _ = paired(one, many)
+    said = _span(one, many) if rows else ""
     name = f"best of {most} answers by reward over a single answer, judged by the oracle"
     return Effect(name, None, here, number=3, brief=f"1 to {most} answers", said=said)
 
@@ -184,16 +192,18 @@ def version_effects(run: RunFolder) -> list[Effect]:
         name = f"{last} over {FIRST}: helpfulness by the oracle, {mode}, same prompts"
         won = f"{arrow(paper.WIN_RATE['v0'][0], paper.WIN_RATE['v5'][0])} wins" if gain is not None else ""
         note = _both(measure, note)
-        found.append(Effect(name, gain, here, note=note, number=4, brief=mode, said=_span(before, after), paper_said=won))
+        values, said = differences(before, after), _span(before, after)
+        found.append(Effect(name, gain, here, note=note, number=4, brief=mode, said=said, paper_said=won, values=values))
     safer = []
     for label, where in (("held-out topics", {"seen": False}), ("held-out attacks", {"attack_seen": False})):
         before, after = (violations(run, version, **where) for version in (FIRST, last))
-        here, note = paired({name: value * VIOLATIONS_LEFT for name, value in before.items()}, after)
+        third = {name: value * VIOLATIONS_LEFT for name, value in before.items()}
+        here, note = paired(third, after)
         name = f"violation rate of {last} minus a third of {FIRST}'s, {label}"
         brief, said = f"violations, {label}", _span(before, after)
         theirs = f"{short(paper.VIOLATION_70B['all'])} unsafe" if label == "held-out topics" else ""
         one = Effect(name, None, here, "below", note=note, number=5, brief=brief, said=said, paper_said=theirs)
-        safer.append(replace(one, measure="beyond a third"))
+        safer.append(replace(one, measure="beyond a third", values=differences(third, after)))
     rate = run.figure(last, "borderline", "held_out")
     # A model that refuses nothing at all has no false refusals either: they count beside a fall of violations only.
     name = f"false refusals of {last} on borderline prompts, held-out topics"
@@ -224,7 +234,10 @@ def ghost_effects(run: RunFolder) -> list[Effect]:
         name = f"Ghost Attention: obedience at {where}, {label}, {run.with_ghost} minus {run.before_ghost}"
         brief, said = f"{label}, {where}", _span(before, after)
         theirs = arrow(without, with_rows) if gain is not None else ""
-        found.append(Effect(name, gain, here, threshold=GHOST_GAIN, note=note, number=6, brief=brief, said=said, paper_said=theirs))
+        values = differences(before, after)
+        found.append(
+            Effect(name, gain, here, threshold=GHOST_GAIN, note=note, number=6, brief=brief, said=said, paper_said=theirs, values=values)
+        )
     return found
 
 
@@ -251,11 +264,11 @@ def later_effects(run: RunFolder) -> list[Effect]:
         ),
         Effect(
             f"PPO: reward of {run.last} over {run.rejection} by the last reward models, same prompts", None, reward, note=reward_note,
-            number=8, brief="reward", said=_span(*values),
+            number=8, brief="reward", said=_span(*values), values=differences(*values),
         ),
         Effect(
             f"PPO: {run.last} not below {run.rejection} in helpfulness by the oracle, same prompts", gain, oracle,
-            threshold=-ORACLE_LOSS_ALLOWED, note=_both(measure, note), number=8, brief="the oracle's helpfulness", said=_span(*scores),
+            threshold=-ORACLE_LOSS_ALLOWED, note=_both(measure, note), number=8, brief="the oracle's helpfulness", said=_span(*scores), values=differences(*scores),
             paper_said=f"{arrow(paper.WIN_RATE['v5-rejection'][0], paper.WIN_RATE['v5'][0])} wins",
         ),
     ]  # fmt: skip

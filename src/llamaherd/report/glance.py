@@ -13,7 +13,12 @@ from .sections import Fact, Section, chip, lines, sign
 
 def glance_section(run: RunFolder, effects: Sequence[Effect]) -> Section:
     """The story in a few sentences, the figures before and after, and the verdict on each of the eight effects."""
-    return Section("In short", _story(run, effects), facts=_facts(run), tables=[_verdicts(effects)])
+    rows = [
+        (f"{one}. {TITLES[one - 1]}", parts, lines(*filter(None, (part.paper_said for part in parts))))
+        for one, parts in grouped(effects).items()
+    ]
+    table = verdict_table("The paper's effects in this run, with 95% intervals of the differences", "effect", rows)
+    return Section("In short", _story(run, effects), facts=_facts(run), tables=[table])
 
 
 def _story(run: RunFolder, effects: Sequence[Effect]) -> list[str]:
@@ -55,18 +60,13 @@ def _facts(run: RunFolder) -> list[Fact]:
     return found
 
 
-def _verdicts(effects: Sequence[Effect]) -> Table:
-    rows = []
-    for one, parts in grouped(effects).items():
-        here = Markup("").join(_part(part) for part in parts)
-        known = lines(*filter(None, (part.paper_said for part in parts))) or "not printed"
-        rows.append((f"{one}. {TITLES[one - 1]}", Markup("<ul>{}</ul>").format(here), known, chip(together(parts))))
-    return Table(
-        "The paper's effects in this run, with 95% intervals of the differences",
-        ("effect", "here", "paper", "verdict"),
-        rows,
-        look="glance",
-    )
+def verdict_table(caption: str, heading: str, rows: Sequence[tuple[str, Sequence[Effect], str]]) -> Table:
+    """For each (title, figures, what the paper prints): the figures with their intervals, and the verdict on them together."""
+    found = []
+    for title, parts, known in rows:
+        here = Markup("<ul>{}</ul>").format(Markup("").join(_part(part) for part in parts))
+        found.append((title, here, known or "not printed", chip(together(parts))))
+    return Table(caption, (heading, "here", "paper", "verdict"), found, look="glance")
 
 
 def _part(part: Effect) -> Markup:

@@ -20,8 +20,8 @@ from ..miniature.world import World, WorldConfig
 from .common import Paths, SomePaths, data_file, prompts_of
 
 if TYPE_CHECKING:
-    from ..chat.dialogue import Dialogue
     from ..data.records import Prompt
+    from ..rlhf.distill import Distilled
 
 
 class DistillSettings(Config):
@@ -78,14 +78,7 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
             found, unusable = distil(
                 assistant, safety, chunk, [prompt.about["preprompt"] for prompt in chunk], config.sampling, seed, first
             )
-            rows = [
-                {
-                    "row": _tagged(item.dialogue()), "without_choice": _tagged(item.dialogue_without_choice()),
-                    "replaced": item.replaced, "original": item.original, "distilled": item.distilled,
-                }
-                for item in found
-            ]  # fmt: skip
-            return [{"unusable": unusable}, *rows]
+            return [{"unusable": unusable}, *map(_row, found)]
 
         def own(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
             answers = answers_to(assistant, [prompt.dialogue for prompt in chunk], config.sampling, seed, "harmless", first)
@@ -112,8 +105,11 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     return open_artifact(out, "dialogues")
 
 
-def _tagged(dialogue: "Dialogue") -> dict[str, Any]:
-    return {**dialogue.to_row(), "safety": True}
+def _row(item: "Distilled") -> dict[str, Any]:
+    row, without_choice = ({**dialogue.to_row(), "safety": True} for dialogue in (item.dialogue(), item.dialogue_without_choice()))
+    return {
+        "row": row, "without_choice": without_choice, "replaced": item.replaced, "original": item.original, "distilled": item.distilled,
+    }  # fmt: skip
 
 
 def _check_adversarial(prompts: "Sequence[Prompt]", files: Sequence[Path]) -> None:

@@ -64,12 +64,7 @@ def run(config: TemperatureConfig, out: Path, seed: int) -> Artifact:
     from ..reward.model import RewardModel
 
     folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
-    world = World(config.world)
-    asked = [
-        {**row, "sort": sort}
-        for sort, kind in KINDS.items()
-        for row in prompts(world, config.prompts, seed_for(config.prompt_seed, sort), "test", {kind: 1.0}, multi_turn=0, framed=0, unseen=0)
-    ]
+    asked = test_prompts(World(config.world), config)
     parents = parents_of(folder / "config.json" for folder in folders)
     with building(out, kind="samples", stage="temperatures", config=config, parents=parents, seed=seed) as place:
         assistant = Assistant.load(folders[0])
@@ -88,6 +83,15 @@ def run(config: TemperatureConfig, out: Path, seed: int) -> Artifact:
             }
         )  # fmt: skip
     return open_artifact(out, "samples")
+
+
+def test_prompts(world: World, config: TemperatureSettings) -> list[dict[str, Any]]:
+    """The prompts of both sorts. Raises UserError when the world has too few different ones."""
+    return [
+        {**row, "sort": sort}
+        for sort, kind in KINDS.items()
+        for row in prompts(world, config.prompts, seed_for(config.prompt_seed, sort), "test", {kind: 1.0}, multi_turn=0, framed=0, unseen=0)
+    ]
 
 
 def _at(

@@ -28,20 +28,17 @@ def run_claims(recipe: RecipeConfig, seeds: Sequence[int], out: Path, say: Say) 
     if found := problems(recipe):
         raise ConfigError(found)
     _demand_place(out)
-    recipes = {out / f"seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}
-    left_s = {
-        folder: [_left_s(chain(own, folder), folder, own), _left_s(claim_steps(own, folder), folder / FOLDER, own)]
-        for folder, own in recipes.items()
-    }
+    jobs: list[tuple[Callable[[RecipeConfig, Path, Say, Executor], None], RecipeConfig, Path, float]] = []
+    for seed in seeds:
+        own, run = recipe.model_copy(update={"seed": seed}), out / f"seed-{seed}"
+        jobs.append((run_recipe, own, run, _left_s(chain(own, run), run, own)))
+        jobs.append((_make, own, run, _left_s(claim_steps(own, run), run / FOLDER, own)))
     executor = Executor(recipe.workers, recipe.threads, say)
     with locked(out / "lock", str(out)):
-        for folder, own in recipes.items():
-            parts: tuple[Callable[[RecipeConfig, Path, Say, Executor], None], ...] = (run_recipe, _make)
-            for place, part in enumerate(parts):
-                left_s[folder][place] = 0.0
-                executor.later_s = sum(map(sum, left_s.values())) / recipe.workers
-                part(own, folder, say, executor)
-        ledger = build_ledger(list(recipes), out)
+        for place, (job, own, run, _) in enumerate(jobs, 1):
+            executor.later_s = sum(left_s for *_, left_s in jobs[place:]) / recipe.workers
+            job(own, run, say, executor)
+        ledger = build_ledger([out / f"seed-{seed}" for seed in seeds], out)
     say("")
     say(ledger.text)
     say(f"ledger: {ledger.html}")

@@ -5,7 +5,7 @@ Names of artifacts are the claim's own. What differs between two that are compar
 
 from pathlib import Path
 
-from ...core.config import dump
+from ...core.config import build, dump
 from ...model.config import ModelConfig
 from ...stages.likelihood import LikelihoodConfig
 from ...stages.pretrain import shape
@@ -80,7 +80,7 @@ def half(recipe: RecipeConfig) -> ModelConfig:
     """The recipe's model with half the width and half the layers."""
     model = shape(recipe.pretrain, recipe.tokenizer.vocab_size)
     smaller = {"dim": model.dim // 2, "layers": max(1, model.layers // 2), "ffn": model.ffn_width // 2, "head_dim": None}
-    return ModelConfig.model_validate({**dump(model), **smaller})
+    return build(ModelConfig, {**dump(model), **smaller})
 
 
 def pool(plan: Variants) -> None:

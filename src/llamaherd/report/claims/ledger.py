@@ -8,19 +8,25 @@ from typing import Any
 from ...core.artifacts import code_version
 from ...core.errors import UserError
 from ...core.files import write_json, write_text
+from ...core.progress import clock
 from ...measures.intervals import averaged, nothing
-from ..effects import VERDICTS, Effect, measure_effects
+from ..effects import TITLES, VERDICTS, Effect, measure_effects, together
 from ..figures import Table, figure_text, number
+from ..glance import verdict_table
 from ..page import render
-from ..sections import Section
+from ..sections import Fact, Section, chip, lines
 from . import rewards, safety, sampling, tuning
-from .parts import Claim, Measure, Row, SeedRun
+from .parts import Claim, Measure, Row, SeedRun, pooled
 
 CLAIMS: tuple[Measure, ...] = (
     rewards.joint_reward, tuning.hot_ppo, safety.distillation, safety.safety_data, rewards.margins, rewards.auxiliary_loss,
     rewards.reward_scaling, tuning.pool, rewards.fresh_preferences, safety.multi_turn, sampling.diversity,
-    sampling.best_temperature, tuning.attention, tuning.few_good_examples, tuning.ghost_attention,
+    sampling.best_temperature, tuning.grouped_queries, tuning.few_good_examples, tuning.ghost_attention,
 )  # fmt: skip
+HOW = (
+    "Figures are paired by prompt within a seed, averaged over the seeds and bootstrapped over prompts; a prompt that several "
+    "seeds were asked counts once."
+)
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,19 @@ def build_ledger(runs: Sequence[Path], out: Path) -> Ledger:
     if not runs:
         raise UserError("no run given; a ledger needs at least one seed")
     seeds = [SeedRun(run) for run in runs]
-    claims = [run_effects(seeds), *(measure(seeds) for measure in CLAIMS)]
-    ledger = Ledger(out / "ledger.json", out / "ledger.html", as_table(claims))
-    write_json(ledger.json, {"seeds": [seed.run.seed for seed in seeds], "claims": [_to_json(claim) for claim in claims]})
-    names = ", ".join(str(seed.run.seed) for seed in seeds)
-    subtitle = f"The claims of the Llama 2 paper, held against runs of llamaherd {code_version()} with the seeds {names}."
-    write_text(ledger.html, render("llamaherd: the ledger", subtitle, [_overview(claims), *map(_section, claims)]))
+    own, claims = run_effects(seeds), [measure(seeds) for measure in CLAIMS]
+    ledger = Ledger(out / "ledger.json", out / "ledger.html", as_table([*own, *claims]))
+    write_json(ledger.json, {"seeds": [seed.run.seed for seed in seeds], "claims": [_to_json(claim) for claim in (*own, *claims)]})
+    names = f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed.run.seed) for seed in seeds)}"
+    subtitle = f"The claims of the Llama 2 paper, held against runs of llamaherd {code_version()}, {names}."
+    of_runs = Section("What each run shows by itself", tables=[_in_full("Effects in full", own, names)])
+    sections = [_overview(seeds, own, claims), *(_section(claim, names) for claim in claims), of_runs]
+    write_text(ledger.html, render("llamaherd: the ledger", subtitle, sections))
     return ledger
 
 
-def run_effects(seeds: Sequence[SeedRun]) -> Claim:
-    """What every run measures of itself, pooled over the seeds."""
+def run_effects(seeds: Sequence[SeedRun]) -> list[Claim]:
+    """What every run measures of itself, pooled over the seeds: one claim for each of the eight effects."""
     measured: dict[str, list[Effect]] = {}
     for seed in seeds:
         for effect in measure_effects(seed.run):
@@ -55,51 +63,70 @@ def run_effects(seeds: Sequence[SeedRun]) -> Claim:
     rows: dict[str, Row] = {}
     for name, effects in measured.items():
         figures = [effect.here or nothing() for effect in effects]
-        here, needs = averaged(figures), effects[0].needs
-        pooled = replace(effects[0], here=here if here["n"] else None, needs=rows[needs.name].effect if needs else None)
-        rows[name] = Row(pooled, figures)
-    return Claim("run", "What each run shows of the paper by itself.", "see each row", list(rows.values()))
+        # Where there is no number for each prompt, the seeds had different ones: their figures are independent.
+        here = pooled([effect.values for effect in effects]) or averaged(figures)
+        needs = rows[effects[0].needs.name].effect if effects[0].needs else None
+        said = ", ".join(effect.said for effect in effects)
+        rows[name] = Row(replace(effects[0], here=here if here["n"] else None, needs=needs, said=said), figures)
+    claims = []
+    for one, title in enumerate(TITLES, 1):
+        parts = [row for row in rows.values() if row.effect.number == one]
+        known = dict.fromkeys(row.effect.paper_said for row in parts if row.effect.paper_said)
+        claims.append(Claim(f"Effect {one}", f"{title}.", "; ".join(known) or "not printed", parts))
+    return claims
 
 
 def _to_json(claim: Claim) -> dict[str, Any]:
     rows = [{**row.effect.to_row(), "by_seed": list(row.by_seed)} for row in claim.rows]
-    return {"id": claim.id, "claim": claim.sentence, "paper": claim.paper, "rows": rows}
+    return {"id": claim.id, "claim": claim.sentence, "paper": claim.paper, "shown": together(claim.effects), "rows": rows}
 
 
-def _cells(row: Row) -> tuple[str, str, str]:
-    """The paper's figure, ours, the verdict."""
-    paper = row.effect.paper
-    return "not printed" if paper is None else number(paper), figure_text(row.effect.here), row.effect.shown
+def _printed(effect: Effect) -> str:
+    return "not printed" if effect.paper is None else number(effect.paper)
 
 
 def as_table(claims: Sequence[Claim]) -> str:
-    """The ledger for a terminal: under each claim its figures, in columns."""
-    rows = [[(row.effect.name, *_cells(row)) for row in claim.rows] for claim in claims]
-    every = [("figure", "paper", "here, with 95% interval", "verdict"), *(cells for group in rows for cells in group)]
-    widths = [max(len(cells[place]) for cells in every) for place in range(4)]
+    """The ledger for a terminal: under each claim its figures, the verdict first."""
+    groups = [
+        [(row.effect.shown, figure_text(row.effect.here), _printed(row.effect), row.effect.brief) for row in claim.rows] for claim in claims
+    ]
+    heading = ("verdict", "here", "paper", "figure (differences, with 95% intervals)")
+    widths = [max(len(cells[place]) for cells in (heading, *(cells for group in groups for cells in group))) for place in range(3)]
 
     def line(cells: Sequence[str]) -> str:
-        return "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        return "  ".join(["", *(cell.ljust(width) for cell, width in zip(cells, widths)), cells[3]])
 
-    lines = [line(every[0])]
-    for claim, group in zip(claims, rows, strict=True):
-        lines += ["", f"{claim.id}: {claim.sentence}", *map(line, group)]
-    return "\n".join(lines)
-
-
-def _overview(claims: Sequence[Claim]) -> Section:
-    rows = [(claim.id, row.effect.name, *_cells(row)) for claim in claims for row in claim.rows]
-    return Section(
-        "Ledger", [VERDICTS], tables=[Table("All claims", ("claim", "figure", "paper", "here, with 95% interval", "verdict"), rows)]
-    )
+    found = [line(heading)]
+    for claim, group in zip(claims, groups, strict=True):
+        found += ["", f"{claim.id}: {claim.sentence}", *map(line, group)]
+    return "\n".join(found)
 
 
-def _section(claim: Claim) -> Section:
-    columns = ("figure", "paper", "here, with 95% interval", "shown if", "verdict", "by seed", "note")
-    rows = []
-    for row in claim.rows:
-        paper, here, shown = _cells(row)
-        seeds = "; ".join(figure_text(figure) for figure in row.by_seed)
-        rows.append((row.effect.name, paper, here, row.effect.wanted, shown, seeds, row.effect.note))
-    intro = [claim.sentence, f"The paper: {claim.paper}."]
-    return Section(claim.id.replace("-", " ").capitalize(), intro, claim.charts, [Table(claim.sentence, columns, rows)])
+def _overview(seeds: Sequence[SeedRun], own: Sequence[Claim], claims: Sequence[Claim]) -> Section:
+    """Every claim in a line."""
+
+    def table(caption: str, listed: Sequence[Claim]) -> Table:
+        return verdict_table(caption, "claim", [(claim.sentence, claim.effects, claim.paper) for claim in listed])
+
+    verdicts = [together(claim.effects) for claim in (*own, *claims)]
+    facts = [Fact(one.capitalize(), str(verdicts.count(one)), f"of {len(verdicts)} claims") for one in ("shown", "undecided", "not shown")]
+    worked = [seed.run.seconds + seed.claims.seconds for seed in seeds]
+    facts.append(Fact("Time", clock(sum(worked)), f"{len(seeds)} runs and what the claims need beyond"))
+    tables = [table("What each run shows by itself", own), table("What takes more than a run", claims)]
+    return Section("Ledger", [VERDICTS, "A claim of several figures is shown if all of them are.", HOW], facts=facts, tables=tables)
+
+
+def _section(claim: Claim, seeds: str) -> Section:
+    table = _in_full(f"{claim.title} in full", [claim], seeds)
+    return Section(claim.title, [claim.sentence, f"The paper: {claim.paper}."], claim.charts, [table])
+
+
+def _in_full(caption: str, claims: Sequence[Claim], seeds: str) -> Table:
+    """Every figure of some claims; `seeds` heads the column of each seed's own."""
+    columns = ("figure", "here, with 95% interval", seeds, "paper", "shown if", "verdict", "note")
+    rows = [
+        (row.effect.name, figure_text(row.effect.here, with_n=True), lines(*map(figure_text, row.by_seed)), _printed(row.effect),
+         row.effect.wanted, chip(row.effect.shown), row.effect.note)
+        for claim in claims for row in claim.rows
+    ]  # fmt: skip
+    return Table(caption, columns, rows)

@@ -1,19 +1,19 @@
 """What a claim is made of, and how its figures are read and pooled over seeds."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from ...core.files import read_rows
 from ...measures.intervals import Figure, mean, nothing, over_seeds
-from ..effects import Effect
+from ..drawing import slug
+from ..effects import Effect, arrow, differences
 from ..figures import Chart
-from ..folder import RunFolder
+from ..folder import RunFolder, per_prompt
 
 Values = Mapping[str, float]
-"""A number for each prompt or comparison, by its id."""
+"""A number for each prompt, comparison or document, by its id."""
 Number = Callable[[Mapping[str, Any]], float | None]
 """What is read from a row; None leaves it out."""
 
@@ -45,32 +45,21 @@ class SeedRun:
         return self.holder(name).metric(name, *keys)
 
     def rows(self, name: str, file: str = "rows.jsonl") -> list[dict[str, Any]]:
-        """Rows of an artifact's file, empty where it is missing."""
-        path = self.holder(name).path / name / file
-        return [row for _, row in read_rows(path)] if path.is_file() else []
+        """Rows of an artifact's file, none where it is missing."""
+        return self.holder(name).rows(name, file)
 
-    def judged(self, name: str, task: str, number: Number) -> Values:
-        """A number for each prompt of a task, from an evaluation's rows of sampled answers."""
-        rows = self.rows(f"{name}-{'rewards' if task == 'rewards' and name in self.run.versions else 'evaluation'}")
-        return by_id((row["id"], number(row)) for row in rows if row["task"] == task and row["mode"] == "sampled")
+    def judged(self, model: str, number: Number, **where: Any) -> Values:
+        """A number for each prompt that a model was asked, from the rows of its evaluations whose fields are as in `where`."""
+        rows = [row for kind in ("evaluation", "rewards") for row in self.rows(f"{model}-{kind}")]
+        return per_prompt(rows, number, mode="sampled", **where)
 
-    def tested(self, name: str, number: Number) -> Values:
+    def tested(self, model: str, number: Number, **where: Any) -> Values:
         """A number for each test comparison of a reward model."""
-        return by_id((row["id"], number(row)) for row in self.rows(name, "tested.jsonl"))
+        return per_prompt(self.rows(model, "tested.jsonl"), number, **where)
 
 
-def by_id(numbers: Iterable[tuple[str, float | None]]) -> Values:
-    """The numbers by id; the mean where an id comes twice, nothing where the number is None."""
-    found: dict[str, list[float]] = {}
-    for name, value in numbers:
-        if value is not None:
-            found.setdefault(name, []).append(float(value))
-    return {name: sum(values) / len(values) for name, values in found.items()}
-
-
-def less(a: Values, b: Values) -> Values:
-    """b - a for each id that both have."""
-    return {name: b[name] - a[name] for name in a if name in b}
+Arms = Callable[[SeedRun], tuple[str, str]]
+"""The two models that a seed compares, by the names of their artifacts."""
 
 
 def score(row: Mapping[str, Any]) -> float | None:
@@ -86,9 +75,8 @@ def refuses(row: Mapping[str, Any]) -> float:
     return float(row["refusal"])
 
 
-def of_domain(domain: str) -> Number:
-    """The score of a reward model on prompts of its own domain."""
-    return lambda row: score(row) if row["domain"] == domain else None
+def agrees(row: Mapping[str, Any]) -> float:
+    return float(row["agrees"])
 
 
 @dataclass(frozen=True)
@@ -103,33 +91,55 @@ class Row:
 class Claim:
     """One claim of the paper. `paper`: what the paper prints of it, in words; charts stand on the page only."""
 
-    id: str
+    title: str
     sentence: str
     paper: str
     rows: Sequence[Row]
     charts: Sequence[Chart] = ()
 
+    @property
+    def id(self) -> str:
+        """`Hot PPO` -> `hot-ppo`."""
+        return slug(self.title)
+
+    @property
+    def effects(self) -> list[Effect]:
+        return [row.effect for row in self.rows]
+
 
 Measure = Callable[[Sequence[SeedRun]], Claim]
 
 
-def pooled(seeds: Sequence[SeedRun], values: Callable[[SeedRun], Values]) -> Figure | None:
+def pooled(values: Sequence[Values]) -> Figure | None:
     """The mean of a number over prompts and seeds; None where nothing was measured."""
-    here = over_seeds([values(seed) for seed in seeds])
+    here = over_seeds(values)
     return here if here["n"] else None
 
 
 def row(
-    name: str, seeds: Sequence[SeedRun], values: Callable[[SeedRun], Values], *, paper: float | None = None,
+    name: str, brief: str, by_seed: Sequence[Values], *, said: str = "", paper: float | None = None,
     direction: Literal["above", "below"] = "above", threshold: float = 0.0, note: str = "",
 ) -> Row:  # fmt: skip
-    """A figure of a claim; where it is a difference, `values` pairs it by prompt within the seed."""
-    by_seed = [mean(list(found.values())) if (found := values(seed)) else nothing() for seed in seeds]
-    return Row(Effect(name, paper, pooled(seeds, values), direction, threshold, note), by_seed)
+    """A figure of a claim from each seed's numbers."""
+    own = [mean(list(values.values())) if values else nothing() for values in by_seed]
+    return Row(Effect(name, paper, pooled(by_seed), direction, threshold, note, brief=brief, said=said), own)
 
 
-def compared(
-    name: str, seeds: Sequence[SeedRun], task: str, number: Number, arms: Callable[[SeedRun], tuple[str, str]], **wanted: Any
-) -> Row:
-    """The second model of `arms` minus the first one, on the same prompts of a task."""
-    return row(name, seeds, lambda seed: less(*(seed.judged(arm, task, number) for arm in arms(seed))), **wanted)
+def paired_row(name: str, brief: str, arms: Sequence[tuple[Values, Values]], **wanted: Any) -> Row:
+    """The second side minus the first one, paired by id within each seed."""
+    both = [{key for key in first if key in second} for first, second in arms]
+    means = [pooled([{key: arm[side][key] for key in sorted(keys)} for arm, keys in zip(arms, both, strict=True)]) for side in (0, 1)]
+    return row(name, brief, [differences(first, second) for first, second in arms], said=arrow(*means), **wanted)
+
+
+def compared(name: str, brief: str, seeds: Sequence[SeedRun], arms: Arms, number: Number, where: Mapping[str, Any], **wanted: Any) -> Row:
+    """The answers of the second model of `arms` minus those of the first one, on the same prompts."""
+    sides = [tuple(seed.judged(model, number, **where) for model in arms(seed)) for seed in seeds]
+    return paired_row(name, brief, sides, **wanted)  # type: ignore[arg-type]
+
+
+def compared_rewards(name: str, brief: str, seeds: Sequence[SeedRun], arms: Arms, number: Number, **wanted: Any) -> Row:
+    """The second reward model of `arms` minus the first one, on the same test comparisons of domain `domain`."""
+    where = {key: wanted.pop(key) for key in ("domain", "grade") if key in wanted}
+    sides = [tuple(seed.tested(model, number, **where) for model in arms(seed)) for seed in seeds]
+    return paired_row(name, brief, sides, **wanted)  # type: ignore[arg-type]

@@ -1,29 +1,16 @@
 """Claims about temperature: what RLHF does to diversity, and where sampling is best (sections 6 and 12)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...measures.intervals import difference, mean, nothing, over_seeds
 from .. import paper
-from ..effects import Effect
-from ..figures import Chart, point_chart
-from ..folder import FIRST
-from .parts import Claim, Number, Row, SeedRun, Values, by_id, less, pooled, row
+from ..effects import Effect, differences
+from ..figures import Chart, point_chart, signed
+from ..folder import FIRST, per_prompt
+from .parts import Claim, Number, Row, SeedRun, Values, paired_row, pooled, row
 
 SORTS = ("factual", "creative")
-
-
-def _at(seed: SeedRun, version: str, temperature: float, read: Number, sorts: Sequence[str] = SORTS) -> Values:
-    rows = seed.rows(f"{version}-temperatures")
-    return by_id((found["id"], read(found)) for found in rows if found["temperature"] == temperature and found["sort"] in sorts)
-
-
-def _temperatures(seeds: Sequence[SeedRun]) -> list[float]:
-    return sorted({found["temperature"] for seed in seeds for found in seed.rows(f"{FIRST}-temperatures")})
-
-
-def _versions(seed: SeedRun) -> list[str]:
-    return [version for version in seed.run.versions if seed.rows(f"{version}-temperatures")]
 
 
 def _self_bleu(row: Mapping[str, Any]) -> float:
@@ -34,14 +21,26 @@ def _best_of_all(row: Mapping[str, Any]) -> float:
     return float(max(row["best_of"].values()))
 
 
+def _at(seed: SeedRun, version: str, temperature: float, number: Number, **where: str) -> Values:
+    return per_prompt(seed.rows(f"{version}-temperatures"), number, temperature=temperature, **where)
+
+
+def _temperatures(seeds: Sequence[SeedRun]) -> list[float]:
+    return sorted({row["temperature"] for seed in seeds for row in seed.rows(f"{FIRST}-temperatures")})
+
+
+def _versions(seeds: Sequence[SeedRun]) -> list[str]:
+    return [version for version in seeds[0].run.versions if seeds[0].rows(f"{version}-temperatures")]
+
+
 def _curves(
-    title: str, seeds: Sequence[SeedRun], read: Number, sorts: Sequence[str], y_label: str, grey: dict[str, float] | None = None
+    title: str, seeds: Sequence[SeedRun], number: Number, y_label: str, grey: Mapping[str, float] | None = None, **where: str
 ) -> Chart:
     """One line per version over temperature."""
     temperatures = _temperatures(seeds)
     series = {
-        version: [pooled(seeds, lambda seed, at=at, version=version: _at(seed, version, at, read, sorts)) for at in temperatures]  # type: ignore[misc]
-        for version in _versions(seeds[0])
+        version: [pooled([_at(seed, version, at, number, **where) for seed in seeds]) for at in temperatures]
+        for version in _versions(seeds)
     }
     beside = {f"paper, {name}": [value if at == 1.4 else None for at in temperatures] for name, value in (grey or {}).items()}
     labels = [f"{at:g}" for at in temperatures]
@@ -50,57 +49,63 @@ def _curves(
 
 def diversity(seeds: Sequence[SeedRun]) -> Claim:
     """Figure 21, at the highest temperature."""
-    temperatures = _temperatures(seeds)
-    if not temperatures:
-        return _diversity([], [])
-    hottest = temperatures[-1]
-
-    def rise(*sorts: str) -> Callable[[SeedRun], Values]:
-        return lambda seed: less(*(_at(seed, version, hottest, _self_bleu, sorts) for version in (FIRST, seed.run.last)))
-
-    printed = {sort: round(values["v3"] - values["v0"], 3) for sort, values in paper.SELF_BLEU_AT_1_4.items()}
-    note = "paper: V3 minus SFT at temperature 1.4, read off"
-    rows = [
-        row(f"Self-BLEU of {sort} answers at temperature {hottest:g}, last version minus {FIRST}", seeds, rise(sort), paper=printed[sort], note=note)
-        for sort in SORTS
-    ]  # fmt: skip
-    # Other prompts stand on the two sides: a difference of two means.
-    sides = [[rise(sort)(seed) for seed in seeds] for sort in ("creative", "factual")]
-    here = difference(*(over_seeds(side) for side in sides))
-    by_seed = [difference(*(mean(list(side[place].values())) for side in sides)) for place in range(len(seeds))]
-    name = f"rise of Self-BLEU at temperature {hottest:g}, factual minus creative answers"
-    gap = round(printed["factual"] - printed["creative"], 3)
-    rows.append(Row(Effect(name, gap, here if here["n"] else None, note=note), by_seed))
-    charts = [
-        _curves(f"Self-BLEU of {sort} answers", seeds, _self_bleu, [sort], "Self-BLEU", paper.SELF_BLEU_AT_1_4[sort]) for sort in SORTS
-    ]
-    return _diversity(rows, charts)
-
-
-def _diversity(rows: Sequence[Row], charts: Sequence[Chart]) -> Claim:
+    rows, charts = list[Row](), list[Chart]()
+    if temperatures := _temperatures(seeds):
+        hottest = temperatures[-1]
+        ends = {
+            sort: [
+                (_at(seed, FIRST, hottest, _self_bleu, sort=sort), _at(seed, seed.run.last, hottest, _self_bleu, sort=sort))
+                for seed in seeds
+            ]
+            for sort in SORTS
+        }
+        printed = {sort: round(values["v3"] - values["v0"], 3) for sort, values in paper.SELF_BLEU_AT_1_4.items()}
+        note = "paper: SFT to V3 at temperature 1.4, read off"
+        rows = [
+            paired_row(f"Self-BLEU of {sort} answers at temperature {hottest:g}, last version minus {FIRST}", f"{sort} answers", ends[sort],
+                       paper=printed[sort], note=note)
+            for sort in SORTS
+        ]  # fmt: skip
+        # Other prompts stand on the two sides: a difference of two means.
+        rises = {sort: [differences(*both) for both in ends[sort]] for sort in SORTS}
+        here = difference(over_seeds(rises["creative"]), over_seeds(rises["factual"]))
+        by_seed = [difference(mean(list(b.values())), mean(list(a.values()))) for a, b in zip(*rises.values(), strict=True)]
+        name = f"rise of Self-BLEU at temperature {hottest:g}, factual minus creative answers"
+        gap = round(printed["factual"] - printed["creative"], 3)
+        rows.append(Row(Effect(name, gap, here if here["n"] else None, note=note, brief="rise of factual over creative ones"), by_seed))
+        charts = [
+            _curves(f"Self-BLEU of {sort} answers", seeds, _self_bleu, "Self-BLEU", paper.SELF_BLEU_AT_1_4[sort], sort=sort)
+            for sort in SORTS
+        ]
     return Claim(
-        "diversity", "RLHF removes diversity from factual answers and keeps more of it in creative ones.",
-        "figure 21, read off at temperature 1.4", rows, charts,
+        "Diversity", "RLHF removes diversity from factual answers and keeps more of it in creative ones.",
+        "Self-BLEU 0.77 to 0.93 factual, 0.755 to 0.85 creative, SFT to V3 (figure 21, read off)", rows, charts,
     )  # fmt: skip
 
 
 def best_temperature(seeds: Sequence[SeedRun]) -> Claim:
     """Figure 8: with many samples the best temperature moves up with RLHF."""
-    temperatures, rows, charts = _temperatures(seeds), list[Row](), list[Chart]()
-    if temperatures:
+    rows, charts = list[Row](), list[Chart]()
+    if temperatures := _temperatures(seeds):
         low, high = temperatures[0], temperatures[-1]
 
-        def gain(seed: SeedRun, version: str) -> Values:
-            return less(*(_at(seed, version, at, _best_of_all) for at in (low, high)))
+        def gains(version: str) -> list[dict[str, float]]:
+            return [differences(*(_at(seed, version, at, _best_of_all) for at in (low, high))) for seed in seeds]
 
-        best = {version: _best(seeds, version) for version in _versions(seeds[0])}
-        note = "best temperature: " + ", ".join(f"{version} {at:g}" for version, at in best.items())
+        last = seeds[0].run.last
+        first, newest = gains(FIRST), gains(last)
+        told = {version: signed(over_seeds(found)) for version, found in ((FIRST, first), (last, newest)) if any(found)}
+        best = {version: f"{_best(seeds, version):g}" for version in _versions(seeds)}
         name = f"reward of the best of all samples, temperature {high:g} minus {low:g}: last version's minus {FIRST}'s"
-        rows = [row(name, seeds, lambda seed: less(gain(seed, FIRST), gain(seed, seed.run.last)), note=note)]
-        charts = [_curves("Reward of the best of all samples over temperature", seeds, _best_of_all, SORTS, "reward")]
+        rows = [
+            row(name, f"gain from temperature {low:g} to {high:g}, {FIRST} to {last}", [differences(*both) for both in zip(first, newest, strict=True)],
+                said=", ".join(f"{version} {text}" for version, text in told.items()),
+                note="best temperature: " + ", ".join(f"{version} {at}" for version, at in best.items())),
+        ]  # fmt: skip
+        charts = [_curves("Reward of the best of all samples over temperature", seeds, _best_of_all, "reward")]
     return Claim(
-        "best-temperature", "The temperature at which the best of many samples is best moves up with RLHF.",
-        "figure 8: 1.2 to 1.3 for the RLHF model with 10 to 100 samples", rows, charts,
+        "Best temperature", "The temperature at which the best of many samples is best moves up with RLHF.",
+        "1.2 to 1.3 for the RLHF model with 10 to 100 samples (figure 8)", rows, charts,
     )  # fmt: skip
 
 
@@ -108,6 +113,6 @@ def _best(seeds: Sequence[SeedRun], version: str) -> float:
     """Where the pooled curve is highest, the lowest of equals."""
 
     def height(at: float) -> float:
-        return (pooled(seeds, lambda seed: _at(seed, version, at, _best_of_all)) or nothing())["value"] or 0.0
+        return (pooled([_at(seed, version, at, _best_of_all) for seed in seeds]) or nothing())["value"] or 0.0
 
     return max(_temperatures(seeds), key=height)
