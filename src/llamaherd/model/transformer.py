@@ -36,7 +36,7 @@ class Sequences(Protocol):
 
 @lru_cache(maxsize=8)
 def rope_table(head_size: int, theta: float, length: int, device: torch.device) -> Tensor:
-    """[2, length, d] cosines and sines, float32: position p turns pair i by p / theta^(2i/d)."""
+    """[2, length, d] cosines and signed sines, float32: position p turns pair (i, i + d/2) by p / theta^(2i/d)."""
     with torch.inference_mode(False):  # it may be asked for while generating and is then kept for training
         return _rope_table(head_size, theta, length, device)
 
@@ -44,13 +44,13 @@ def rope_table(head_size: int, theta: float, length: int, device: torch.device) 
 def _rope_table(head_size: int, theta: float, length: int, device: torch.device) -> Tensor:
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=device).float() / head_size)
     angles = torch.arange(length, device=device).float()[:, None] * frequencies
-    return torch.stack([angles.cos(), angles.sin()]).repeat(1, 1, 2)
+    cosines, sines = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)])
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turns each pair (i, i + d/2) of x [B, T, heads, d] by the angles in rope [2, B or 1, T, 1, d]."""
-    low, high = x.chunk(2, dim=-1)
-    return (x * rope[0] + torch.cat((-high, low), dim=-1) * rope[1]).to(x.dtype)
+    return (x * rope[0] + x.roll(x.shape[-1] // 2, -1) * rope[1]).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -62,7 +62,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight
+        return nn.functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class Attention(nn.Module):
