@@ -97,6 +97,18 @@ def test_more_tokens_than_the_context_are_refused() -> None:
         model(torch.zeros(1, SMALL.context + 1, dtype=torch.long))
 
 
+@pytest.mark.parametrize("wanted", [torch.tensor([0, 3, 8]), torch.arange(9) > 6], ids=["indices", "mask"])
+def test_wanted_tokens_alone_are_those_of_all(wanted: torch.Tensor) -> None:
+    model, tokens, layout = new_model(SMALL, 0), torch.arange(9)[None], Layout.of([4, 5])
+    gradients = []
+    for hidden in (model.hidden(tokens, layout, wanted), model.hidden(tokens, layout)[:, wanted]):
+        hidden.square().sum().backward()
+        gradients.append([weight.grad.clone() for weight in model.parameters() if weight.grad is not None])
+        model.zero_grad()
+        gradients[-1].append(hidden.detach())
+    assert all(torch.allclose(ours, whole, atol=1e-5) for ours, whole in zip(*gradients, strict=True))
+
+
 def test_initial_values() -> None:
     model = new_model(ModelConfig(dim=256, layers=2, heads=4, ffn=512, vocab_size=300), 3)
     for name, weight in model.named_parameters():
