@@ -85,5 +85,6 @@ def test_training_flops() -> None:
     assert config.trunk_parameters == 4 * 4 * 4 + 3 * 4 * 3
     # Forward: 2 per weight and token; scores and mixing 2 each per head element and key, of which half are masked.
     forward = 2 * 100 + (2 + 2) * 4 * 10 / 2
-    assert config.training_flops(tokens=7, document_tokens=10, head_tokens=0) == 3 * 7 * forward
-    assert config.training_flops(tokens=7, document_tokens=10, head_tokens=3) == 3 * (7 * forward + 3 * 2 * 5 * 4)
+    assert config.training_flops(tokens=7, document_tokens=10, wanted_tokens=7, outputs=0) == 3 * 7 * forward
+    left_out = 4 * 2 * (4 * 4 + 3 * 4 * 3)  # the output of attention and the feed-forward of 4 tokens
+    assert config.training_flops(tokens=7, document_tokens=10, wanted_tokens=3, outputs=5) == 3 * (7 * forward - left_out + 3 * 2 * 5 * 4)

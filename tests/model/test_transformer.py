@@ -27,11 +27,12 @@ def test_rope_angles() -> None:
     for position in range(3):
         angles = [position, position / 10] * 2  # theta^(2i/d): 100^0 and 100^(1/2); both halves turn alike
         assert cosines[position].tolist() == pytest.approx([math.cos(angle) for angle in angles], abs=1e-6)
-        assert sines[position].tolist() == pytest.approx([math.sin(angle) for angle in angles], abs=1e-6)
+        signed = [-math.sin(angle) for angle in angles[:2]] + [math.sin(angle) for angle in angles[2:]]
+        assert sines[position].tolist() == pytest.approx(signed, abs=1e-6)
 
 
 def test_rotate_turns_pairs_half_a_head_apart() -> None:
-    cosines, sines = [0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]  # pair 0 by 90 degrees, pair 1 by none
+    cosines, sines = [0.0, 1.0, 0.0, 1.0], [-1.0, 0.0, 1.0, 0.0]  # pair 0 by 90 degrees, pair 1 by none
     turned = rotate(torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]), torch.tensor([cosines, sines])[:, None, None, None])
     assert turned.flatten().tolist() == [-3.0, 2.0, 1.0, 4.0]
 
@@ -94,6 +95,18 @@ def test_more_tokens_than_the_context_are_refused() -> None:
     model(torch.zeros(1, SMALL.context, dtype=torch.long))
     with pytest.raises(AssertionError, match="25 tokens in a context of 24"):
         model(torch.zeros(1, SMALL.context + 1, dtype=torch.long))
+
+
+@pytest.mark.parametrize("wanted", [torch.tensor([0, 3, 8]), torch.arange(9) > 6], ids=["indices", "mask"])
+def test_wanted_tokens_alone_are_those_of_all(wanted: torch.Tensor) -> None:
+    model, tokens, layout = new_model(SMALL, 0), torch.arange(9)[None], Layout.of([4, 5])
+    gradients = []
+    for hidden in (model.hidden(tokens, layout, wanted), model.hidden(tokens, layout)[:, wanted]):
+        hidden.square().sum().backward()
+        gradients.append([weight.grad.clone() for weight in model.parameters() if weight.grad is not None])
+        model.zero_grad()
+        gradients[-1].append(hidden.detach())
+    assert all(torch.allclose(ours, whole, atol=1e-5) for ours, whole in zip(*gradients, strict=True))
 
 
 def test_initial_values() -> None:
@@ -178,7 +191,7 @@ def test_slots_before_a_prompt_are_never_seen() -> None:
 def test_a_full_cache_takes_no_more() -> None:
     model, cache = new_model(SMALL, 0), Cache(SMALL, [2], 1, torch.device("cpu"), torch.float32)
     model(torch.tensor([[4]]), cache)
-    with pytest.raises(AssertionError, match="3 slots asked for 4"):
+    with pytest.raises(AssertionError, match="cache of 3 slots is full"):
         model(torch.tensor([[4]]), cache)
 
 
@@ -197,3 +210,12 @@ def test_sequences_that_stay_move_into_the_place_of_those_that_left() -> None:
         found = model(torch.tensor([[13], [14]]), cache)[:, 0]
         expected = [model(torch.tensor([ids]))[0, -1] for ids in ([5, 6, 9, 12, 13], [7, 8, 9, 11, 14])]
     assert torch.allclose(found, torch.stack(expected), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_blocks_of_sequences_attend_over_their_own_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10], [11, 12], [13, 14], [15]]
+    answers = torch.tensor([[21, 22, 23]]).expand(5, -1)
+    whole = cached(prompts, answers)
+    monkeypatch.setattr("llamaherd.model.cache.BLOCK_ROWS", 2)
+    assert torch.allclose(cached(prompts, answers), whole, atol=1e-6)

@@ -142,7 +142,7 @@ def generate(
     assert len(prompts) == len(seeds), "every sequence has its own seed"
     _check(prompts, model.config.context)
     completions = [Completion() for _ in prompts]
-    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    by_length = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     for start in range(0, len(by_length), batch_rows):
         batch = by_length[start : start + batch_rows]
         for step in steps(model, [prompts[i] for i in batch], config, [seeds[i] for i in batch], stop_ids, pieces):

@@ -8,65 +8,73 @@ from torch import Tensor
 from .config import ModelConfig
 from .layout import Layout
 
+BLOCK_ROWS = 32
+"""Sequences that attend together, each over as many slots as the longest of them has: few enough that short ones gain."""
+
 
 class Cache:
     """B sequences of which each call of the model is the next token: what came before, and room for more.
 
     What came before, `lengths` tokens, ends at the same slot, padded on the left, so that all sequences grow at the same
-    place. The model reads it first: `Trunk.read` with `prompts`.
+    place. The model reads it first: `Trunk.read` with `prompts`. It is fastest when they stand in the order of their lengths.
     """
 
     def __init__(self, config: ModelConfig, lengths: Sequence[int], room: int, device: torch.device, dtype: torch.dtype):
         self.length = max(lengths)
         shape = (config.layers, 2, len(lengths), config.kv, self.length + room, config.head_size)
         self._store = torch.zeros(shape, device=device, dtype=dtype)
-        self._starts = self.length - torch.tensor(list(lengths), device=device)
-        padding = torch.arange(self.length + room, device=device) < self._starts[:, None]
+        self._starts = [self.length - length for length in lengths]
+        padding = torch.arange(shape[4], device=device) < torch.tensor(self._starts, device=device)[:, None]
         mask = torch.zeros(padding.shape, device=device, dtype=dtype).masked_fill_(padding, float("-inf"))
         self._mask = mask[:, None, None].repeat(1, config.kv, 1, 1)  # [B, K, 1, slots], added to scores
 
     @property
     def positions(self) -> Tensor:
         """[B] position of the next token inside each sequence."""
-        return self.length - self._starts
+        return self.length - torch.tensor(self._starts, device=self._store.device)
 
     def prompts(self, layout: Layout, documents: Tensor, rows: Tensor) -> "Prompts":
         """Where the model reads packed prompts: sequence rows[i] begins with document documents[i] of `layout`."""
-        return Prompts(self, layout, documents, rows)
+        return Prompts(self._store[..., : self.length, :], layout, documents, rows)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Stores k and v [B, 1, K, d] of one token and attends with q [B, 1, H, d] to all so far."""
-        end = self.length + 1
         keys, values = self._store[layer]
-        assert end <= keys.shape[2], f"cache of {keys.shape[2]} slots asked for {end}"
+        assert self.length < keys.shape[2], f"cache of {self.length} slots is full"
         keys[:, :, self.length], values[:, :, self.length] = k[:, 0], v[:, 0]
-        if layer == len(self._store) - 1:
-            self.length = end
         # Query heads that share keys are rows of one product: that reads each key once, where a general kernel repeats it.
-        queries = q.reshape(-1, q.shape[2] // k.shape[2], q.shape[3])
-        keys, values = keys[:, :, :end].flatten(0, 1), values[:, :, :end].flatten(0, 1)
-        scores = torch.bmm(queries * q.shape[3] ** -0.5, keys.mT).add_(self._mask[..., :end].flatten(0, 1))
-        return torch.bmm(scores.softmax(-1, dtype=torch.float32).to(values.dtype), values).view(q.shape)
+        queries = q.view(len(q), k.shape[2], -1, q.shape[3]) * q.shape[3] ** -0.5
+        outputs = []
+        for first in range(0, len(q), BLOCK_ROWS):
+            rows = slice(first, first + BLOCK_ROWS)
+            block = (rows, slice(None), slice(min(self._starts[rows]), self.length + 1))
+            scores = torch.bmm(queries[rows].flatten(0, 1), keys[block].flatten(0, 1).mT)
+            scores += self._mask[rows, ..., block[2]].flatten(0, 1)
+            outputs.append(torch.bmm(scores.softmax(-1, dtype=torch.float32).to(v.dtype), values[block].flatten(0, 1)))
+        if layer == len(self._store) - 1:
+            self.length += 1
+        return torch.cat(outputs).view(q.shape)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Sequence i becomes what sequence rows[i] was; those that stay where they are cost nothing."""
-        moved = [row for row in range(len(rows)) if rows[row] != row]
+        """Sequence i becomes what sequence rows[i] was, the others leave; those that stay where they are cost nothing."""
+        moved = [row for row, source in enumerate(rows) if source != row]
         if moved:
             source = [rows[row] for row in moved]
-            filled = self._store[..., : self.length, :]
+            filled = self._store[..., min(self._starts) : self.length, :]
             filled[:, :, moved] = filled[:, :, source]
-            self._starts[moved], self._mask[moved] = self._starts[source], self._mask[source]
-        self._store, self._starts, self._mask = self._store[:, :, : len(rows)], self._starts[: len(rows)], self._mask[: len(rows)]
+            self._mask[moved] = self._mask[source]
+        self._store, self._mask = self._store[:, :, : len(rows)], self._mask[: len(rows)]
+        self._starts = [self._starts[row] for row in rows]
 
 
 class Prompts:
     """The layout of prompts on their way into a cache: they attend among themselves, and it keeps their keys and values."""
 
-    def __init__(self, cache: Cache, layout: Layout, documents: Tensor, rows: Tensor):
+    def __init__(self, store: Tensor, layout: Layout, documents: Tensor, rows: Tensor):
         self._layout, self._rows = layout, rows
-        self._store = cache._store[..., : cache.length, :]
+        self._store = store[..., store.shape[4] - max(layout.lengths) :, :]
         # Slots before a prompt take what stands before it: they are never seen, but must hold numbers.
-        backwards = torch.arange(cache.length - 1, -1, -1, device=rows.device)
+        backwards = torch.arange(max(layout.lengths) - 1, -1, -1, device=rows.device)
         self._source = (layout.ends[documents, None] - backwards).clamp(min=0)
 
     @property

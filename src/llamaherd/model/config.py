@@ -78,13 +78,16 @@ class ModelConfig(Config):
         embedding = 0 if self.tied else self.vocab_size * self.dim
         return self.trunk_parameters + self.vocab_size * self.dim + embedding + self.dim * (2 * self.layers + 1)
 
-    def training_flops(self, tokens: int, document_tokens: float, head_tokens: int) -> float:
+    def training_flops(self, tokens: int, document_tokens: float, wanted_tokens: int, outputs: int) -> float:
         """Operations of forward and backward over `tokens`, in documents of that mean length (causal attention: half the square).
 
-        The vocabulary head runs on `head_tokens` of them: those that are trained, none in a reward model.
+        What follows attention in the last block and a head of so many outputs (the vocabulary, or one score) run on
+        `wanted_tokens` of them: those that are trained.
         """
         attention = 2 * self.layers * self.heads * self.head_size * document_tokens / 2 * 2
-        return 3.0 * (tokens * (2 * self.trunk_parameters + attention) + head_tokens * 2 * self.vocab_size * self.dim)
+        after_attention = self.dim * (self.heads * self.head_size + 3 * self.ffn_width)
+        all_tokens = tokens * (2 * (self.trunk_parameters - after_attention) + attention)
+        return 3.0 * (all_tokens + wanted_tokens * 2 * (after_attention + outputs * self.dim))
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -18,6 +18,7 @@ from .config import ModelConfig
 from .layout import Layout
 
 M = TypeVar("M", bound=nn.Module)
+ALL = slice(None)
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q [B, T, H, d], k [B, T, K, d], v [B, T, K, d]) -> [B, T, H, d]"""
@@ -36,7 +37,7 @@ class Sequences(Protocol):
 
 @lru_cache(maxsize=8)
 def rope_table(head_size: int, theta: float, length: int, device: torch.device) -> Tensor:
-    """[2, length, d] cosines and sines, float32: position p turns pair i by p / theta^(2i/d)."""
+    """[2, length, d] cosines and signed sines, float32: position p turns pair (i, i + d/2) by p / theta^(2i/d)."""
     with torch.inference_mode(False):  # it may be asked for while generating and is then kept for training
         return _rope_table(head_size, theta, length, device)
 
@@ -44,13 +45,13 @@ def rope_table(head_size: int, theta: float, length: int, device: torch.device) 
 def _rope_table(head_size: int, theta: float, length: int, device: torch.device) -> Tensor:
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, device=device).float() / head_size)
     angles = torch.arange(length, device=device).float()[:, None] * frequencies
-    return torch.stack([angles.cos(), angles.sin()]).repeat(1, 1, 2)
+    cosines, sines = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)])
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turns each pair (i, i + d/2) of x [B, T, heads, d] by the angles in rope [2, B or 1, T, 1, d]."""
-    low, high = x.chunk(2, dim=-1)
-    return (x * rope[0] + torch.cat((-high, low), dim=-1) * rope[1]).to(x.dtype)
+    return (x * rope[0] + x.roll(x.shape[-1] // 2, -1) * rope[1]).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -62,7 +63,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight
+        return nn.functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -76,9 +77,9 @@ class Attention(nn.Module):
         self.wv = nn.Linear(config.dim, config.kv * config.head_size, bias=False)
         self.wo = nn.Linear(config.heads * config.head_size, config.dim, bias=False)
 
-    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | slice) -> Tensor:
         q = self.wq(x).unflatten(-1, (-1, self.head_size))
-        out: Tensor = self.wo(attend(layer, rotate(q, rope), *self.keys_values(x, rope)).flatten(2))
+        out: Tensor = self.wo(attend(layer, rotate(q, rope), *self.keys_values(x, rope)).flatten(2)[:, wanted])
         return out
 
     def keys_values(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,8 +112,9 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), layer, rope, attend)
+    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | slice = ALL) -> Tensor:
+        """[B, T, D], or what `wanted` leaves of T: no other token's work is done once attention has seen it."""
+        x = x[:, wanted] + self.attention(self.attention_norm(x), layer, rope, attend, wanted)
         out: Tensor = x + self.feed_forward(self.ffn_norm(x))
         return out
 
@@ -135,8 +137,8 @@ class Trunk(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.tok_embeddings.weight.dtype
 
-    def hidden(self, tokens: Tensor, layout: Sequences | None = None) -> Tensor:
-        """Normed hidden states of the last layer, [B, T, D].
+    def hidden(self, tokens: Tensor, layout: Sequences | None = None, wanted: Tensor | slice = ALL) -> Tensor:
+        """Normed hidden states of the last layer, [B, T, D]; of those tokens alone that `wanted` (indices or a mask of T) names.
 
         tokens: [B, T], each row one causal sequence; with a Layout, [1, N] documents back to back that do not see each other;
         with a Cache, [B, 1], the next token of each of its sequences. Longer sequences than config.context are a caller's bug.
@@ -145,9 +147,10 @@ class Trunk(nn.Module):
         longest = max(layout.lengths) if isinstance(layout, Layout) else 0
         assert longest <= self.config.context, f"{longest} tokens in a context of {self.config.context}"
         x, rope = self.tok_embeddings(tokens), self._rope(layout.positions.view(tokens.shape))
-        for layer, block in enumerate(self.layers):
+        *blocks, last = self.layers
+        for layer, block in enumerate(blocks):
             x = block(x, layer, rope, layout.attend)
-        out: Tensor = self.norm(x)
+        out: Tensor = self.norm(last(x, len(blocks), rope, layout.attend, wanted))
         return out
 
     def read(self, tokens: Tensor, prompts: Prompts) -> None:
@@ -186,9 +189,9 @@ class Scorer(Trunk):
         super().__init__(config)
         self.score = nn.Linear(config.dim, 1, bias=False)
 
-    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
-        """One number for every token, [N]; a sequence's score is the one at `layout.ends`. tokens: [1, N]."""
-        out: Tensor = self.score(self.hidden(tokens, layout))[0, :, 0]
+    def forward(self, tokens: Tensor, layout: Layout, wanted: Tensor | slice = ALL) -> Tensor:
+        """One number for every token [1, N], or for the wanted ones alone; a sequence's score is the one at `layout.ends`."""
+        out: Tensor = self.score(self.hidden(tokens, layout, wanted))[0, :, 0]
         return out
 
 

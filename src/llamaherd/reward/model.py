@@ -57,5 +57,5 @@ class RewardModel:
     def _score(self, batch: Sequence[Sequence[int]]) -> list[float]:
         layout = Layout.of([len(ids) for ids in batch], self.scorer.device)
         tokens = torch.tensor([[token for ids in batch for token in ids]], device=self.scorer.device)
-        found: list[float] = self.scorer(tokens, layout)[layout.ends].float().tolist()
+        found: list[float] = self.scorer(tokens, layout, layout.ends).float().tolist()
         return found

@@ -71,7 +71,7 @@ def pair_loss(scorer: Scorer, pairs: Sequence[Pair], safety_weight: float) -> Lo
     documents = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     layout = Layout.of([len(ids) for ids in documents], scorer.device)
     tokens = torch.tensor([[token for ids in documents for token in ids]], device=scorer.device)
-    scores = scorer(tokens, layout)[layout.ends]
+    scores = scorer(tokens, layout, layout.ends)
     chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
     margins = torch.tensor([pair.margin for pair in pairs], device=scorer.device)
     ranking = ranking_loss(chosen, rejected, margins)
@@ -87,4 +87,4 @@ def pair_loss(scorer: Scorer, pairs: Sequence[Pair], safety_weight: float) -> Lo
         "reward/ranking_loss": (ranking.item(), float(len(pairs))),
         "reward/margin": (float(difference.sum()), float(len(pairs))),
     }
-    return LossSum(total, len(pairs), size, scorer.config.training_flops(size, mean_document, 0), sums)
+    return LossSum(total, len(pairs), size, scorer.config.training_flops(size, mean_document, len(documents), 1), sums)

@@ -46,10 +46,9 @@ class ActorCritic(nn.Module):
 def ppo_loss(model: ActorCritic, batch: PpoBatch, config: PpoConfig) -> LossSum:
     """Clipped policy loss plus value_weight times the critic's, summed over answer tokens."""
     tokens = TokenBatch.of([rollout.document for rollout in batch.rollouts], model.policy.device)
-    hidden = model.policy.hidden(tokens.tokens, tokens.layout)[0][tokens.trained]
-    logits = model.policy.output(hidden)
+    logits = model.policy.output(model.policy.hidden(tokens.tokens, tokens.layout, tokens.trained)[0])
     log_probs = token_log_probs(logits, tokens.targets[tokens.trained])
-    values = model.critic(tokens.tokens, tokens.layout)[tokens.trained]
+    values = model.critic(tokens.tokens, tokens.layout, tokens.trained)
     rollouts = batch.rollouts
     old_log_probs = torch.cat([rollout.old_log_probs for rollout in rollouts])
     old_values = torch.cat([rollout.old_values for rollout in rollouts])
@@ -70,7 +69,8 @@ def ppo_loss(model: ActorCritic, batch: PpoBatch, config: PpoConfig) -> LossSum:
     if math.isfinite(explained):
         sums["ppo/explained_variance"] = (explained * count, float(count))
     sums |= {name: (value, 1.0) for name, value in batch.figures.items()}
-    flops = sum(model.policy.config.training_flops(tokens.size, tokens.mean_document, head) for head in (count, 0))
+    shape = model.policy.config
+    flops = sum(shape.training_flops(tokens.size, tokens.mean_document, count, outputs) for outputs in (shape.vocab_size, 1))
     return LossSum(policy.total + config.value_weight * critic, count, tokens.size, flops, sums)
 
 

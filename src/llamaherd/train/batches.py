@@ -53,11 +53,11 @@ class TokenBatch:
 
 
 def next_token_loss(model: Transformer, batch: TokenBatch) -> LossSum:
-    """Sum of -log p over trained tokens; the vocabulary head runs on those alone."""
-    hidden = model.hidden(batch.tokens, batch.layout)[0][batch.trained]
+    """Sum of -log p over trained tokens; the end of the last block and the vocabulary head run on those alone."""
+    hidden = model.hidden(batch.tokens, batch.layout, batch.trained)[0]
     targets = batch.targets[batch.trained]
     total = language_loss(model.output(hidden), targets, torch.ones_like(targets))
-    flops = model.config.training_flops(batch.size, batch.mean_document, len(targets))
+    flops = model.config.training_flops(batch.size, batch.mean_document, len(targets), model.config.vocab_size)
     shares = {"trained_share": (float(len(targets)), float(batch.size))}
     return LossSum(total, len(targets), batch.size, flops, shares)
 
