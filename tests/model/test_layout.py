@@ -12,9 +12,17 @@ def test_hand_worked() -> None:
     layout = Layout.of([3, 1, 2])
     assert layout.positions.tolist() == [0, 1, 2, 0, 0, 1]
     assert layout.ends.tolist() == [2, 3, 5]
-    rectangles, place = layout._rectangles
-    assert [rectangle.tolist() for rectangle in rectangles] == [[[0, 1, 2], [4, 5, 4]], [[3]]]
-    assert place.tolist() == [0, 1, 2, 6, 3, 4]
+    shapes, tokens, cells = layout._rectangles
+    assert shapes == [(1, 3), (1, 2), (1, 1)]
+    assert tokens.tolist() == [0, 1, 2, 4, 5, 3]
+    assert cells.tolist() == [0, 1, 2, 5, 3, 4]
+
+
+def test_rectangles_are_padded_with_a_first_token() -> None:
+    shapes, tokens, cells = Layout.of([3, 4])._rectangles
+    assert shapes == [(2, 4)]
+    assert tokens.tolist() == [3, 4, 5, 6, 0, 1, 2, 0]
+    assert cells.tolist() == [4, 5, 6, 0, 1, 2, 3]
 
 
 @given(lengths_lists)
@@ -26,11 +34,10 @@ def test_positions_and_ends(lengths: list[int]) -> None:
 
 @given(lengths_lists)
 @example([30, *[11] * 10])  # one long document must not widen many short ones
-def test_rectangles_hold_every_token_once_and_less_padding_than_tokens(lengths: list[int]) -> None:
-    rectangles, place = Layout.of(lengths)._rectangles
-    cells = torch.cat([rectangle.flatten() for rectangle in rectangles])
-    assert cells[place].tolist() == list(range(sum(lengths)))
-    assert len(cells) < 2 * sum(lengths)
+def test_rectangles_hold_every_token_once_and_little_padding(lengths: list[int]) -> None:
+    shapes, tokens, cells = Layout.of(lengths)._rectangles
+    assert tokens[cells].tolist() == list(range(sum(lengths)))
+    assert len(tokens) == sum(documents * longest for documents, longest in shapes) <= sum(lengths) * 4 / 3
 
 
 @settings(max_examples=25, deadline=None)

@@ -38,41 +38,41 @@ class Layout:
         return torch.arange(sum(self.lengths), device=self.device) - starts.repeat_interleave(lengths)
 
     @cached_property
-    def _rectangles(self) -> tuple[list[Tensor], Tensor]:
-        """Index rectangles [documents, longest] into the flat run, and for each token its place among their cells."""
+    def _rectangles(self) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
+        """Shapes (documents, longest) of rectangles, for each of their cells a token, and for each token its cell."""
         starts = [0]
         for length in self.lengths:
             starts.append(starts[-1] + length)
         longest_first = sorted(range(len(self.lengths)), key=lambda document: -self.lengths[document])
         groups: list[list[int]] = []
         for document in longest_first:
-            # Less than half of a rectangle is padding when its shortest document is over half its longest.
-            if groups and self.lengths[document] * 2 > self.lengths[groups[-1][0]]:
+            # At most a quarter of each row is padding: fewer, wider rectangles took longer than what they saved in calls.
+            if groups and self.lengths[document] * 4 >= self.lengths[groups[-1][0]] * 3:
                 groups[-1].append(document)
             else:
                 groups.append([document])
-        rectangles, place, cells = [], torch.empty(starts[-1], dtype=torch.long), 0
+        shapes, tokens, cells, filled = [], [], torch.empty(starts[-1], dtype=torch.long), 0
         for group in groups:
-            width = self.lengths[group[0]]
+            shapes.append((len(group), self.lengths[group[0]]))
             first = torch.tensor([starts[document] for document in group])[:, None]
             size = torch.tensor([self.lengths[document] for document in group])[:, None]
-            column = torch.arange(width)[None, :]
+            column = torch.arange(shapes[-1][1])[None, :]
             inside = column < size
             index = torch.where(inside, first + column, first)
-            place[index[inside]] = cells + torch.arange(inside.numel()).reshape(inside.shape)[inside]
-            rectangles.append(index.to(self.device))
-            cells += inside.numel()
-        return rectangles, place.to(self.device)
+            cells[index[inside]] = filled + torch.arange(inside.numel()).reshape(inside.shape)[inside]
+            tokens.append(index.flatten())
+            filled += inside.numel()
+        return shapes, torch.cat(tokens).to(self.device), cells.to(self.device)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Causal attention inside each document, alike in every layer. q [B, T, H, d], k and v [B, T, K, d] of B * T = N tokens."""
-        documents, longest = len(self.lengths), max(self.lengths)
-        if documents * longest == sum(self.lengths):  # all equally long
-            return causal_attention(*(x.reshape(documents, longest, *x.shape[2:]) for x in (q, k, v))).reshape(q.shape)
-        rectangles, place = self._rectangles
-        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-        outputs = [causal_attention(q[index], k[index], v[index]).flatten(0, 1) for index in rectangles]  # each [cells, H, d]
-        return torch.cat(outputs)[place][None]
+        shapes, tokens, cells = self._rectangles
+        if len(shapes) == 1 and len(tokens) == len(cells):  # all equally long
+            return causal_attention(*(x.reshape(*shapes[0], *x.shape[2:]) for x in (q, k, v))).reshape(q.shape)
+        sizes = [documents * longest for documents, longest in shapes]
+        inputs = zip(shapes, *(torch.split(x.flatten(0, 1).index_select(0, tokens), sizes) for x in (q, k, v)), strict=True)
+        outputs = [causal_attention(*(x.view(*shape, *x.shape[1:]) for x in qkv)).flatten(0, 1) for shape, *qkv in inputs]
+        return torch.cat(outputs).index_select(0, cells).view(q.shape)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

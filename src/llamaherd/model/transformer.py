@@ -18,7 +18,6 @@ from .config import ModelConfig
 from .layout import Layout
 
 M = TypeVar("M", bound=nn.Module)
-ALL = slice(None)
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q [B, T, H, d], k [B, T, K, d], v [B, T, K, d]) -> [B, T, H, d]"""
@@ -54,6 +53,11 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return (x * rope[0] + x.roll(x.shape[-1] // 2, -1) * rope[1]).to(x.dtype)
 
 
+def only(wanted: Tensor | None, x: Tensor) -> Tensor:
+    """The wanted tokens [B, W, D] of x [B, T, D]; None wants all."""
+    return x if wanted is None else x.index_select(1, wanted)
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight, the mean in float32."""
 
@@ -77,9 +81,10 @@ class Attention(nn.Module):
         self.wv = nn.Linear(config.dim, config.kv * config.head_size, bias=False)
         self.wo = nn.Linear(config.heads * config.head_size, config.dim, bias=False)
 
-    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | slice) -> Tensor:
+    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | None) -> Tensor:
         q = self.wq(x).unflatten(-1, (-1, self.head_size))
-        out: Tensor = self.wo(attend(layer, rotate(q, rope), *self.keys_values(x, rope)).flatten(2)[:, wanted])
+        mixed = attend(layer, rotate(q, rope), *self.keys_values(x, rope)).flatten(2)
+        out: Tensor = self.wo(only(wanted, mixed))
         return out
 
     def keys_values(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,9 +117,9 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | slice = ALL) -> Tensor:
-        """[B, T, D], or what `wanted` leaves of T: no other token's work is done once attention has seen it."""
-        x = x[:, wanted] + self.attention(self.attention_norm(x), layer, rope, attend, wanted)
+    def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
+        """[B, T, D], or of the wanted tokens [B, W, D]: of the others no more is made than what attention sees of them."""
+        x = only(wanted, x) + self.attention(self.attention_norm(x), layer, rope, attend, wanted)
         out: Tensor = x + self.feed_forward(self.ffn_norm(x))
         return out
 
@@ -137,8 +142,8 @@ class Trunk(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.tok_embeddings.weight.dtype
 
-    def hidden(self, tokens: Tensor, layout: Sequences | None = None, wanted: Tensor | slice = ALL) -> Tensor:
-        """Normed hidden states of the last layer, [B, T, D]; of those tokens alone that `wanted` (indices or a mask of T) names.
+    def hidden(self, tokens: Tensor, layout: Sequences | None = None, wanted: Tensor | None = None) -> Tensor:
+        """Normed hidden states of the last layer, [B, T, D]; with `wanted` (indices [W] into T) of those tokens alone.
 
         tokens: [B, T], each row one causal sequence; with a Layout, [1, N] documents back to back that do not see each other;
         with a Cache, [B, 1], the next token of each of its sequences. Longer sequences than config.context are a caller's bug.
@@ -189,7 +194,7 @@ class Scorer(Trunk):
         super().__init__(config)
         self.score = nn.Linear(config.dim, 1, bias=False)
 
-    def forward(self, tokens: Tensor, layout: Layout, wanted: Tensor | slice = ALL) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
         """One number for every token [1, N], or for the wanted ones alone; a sequence's score is the one at `layout.ends`."""
         out: Tensor = self.score(self.hidden(tokens, layout, wanted))[0, :, 0]
         return out

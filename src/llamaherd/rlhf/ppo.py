@@ -46,9 +46,9 @@ class ActorCritic(nn.Module):
 def ppo_loss(model: ActorCritic, batch: PpoBatch, config: PpoConfig) -> LossSum:
     """Clipped policy loss plus value_weight times the critic's, summed over answer tokens."""
     tokens = TokenBatch.of([rollout.document for rollout in batch.rollouts], model.policy.device)
-    logits = model.policy.output(model.policy.hidden(tokens.tokens, tokens.layout, tokens.trained)[0])
+    logits = model.policy.output(model.policy.hidden(tokens.tokens, tokens.layout, tokens.wanted)[0])
     log_probs = token_log_probs(logits, tokens.targets[tokens.trained])
-    values = model.critic(tokens.tokens, tokens.layout, tokens.trained)
+    values = model.critic(tokens.tokens, tokens.layout, tokens.wanted)
     rollouts = batch.rollouts
     old_log_probs = torch.cat([rollout.old_log_probs for rollout in rollouts])
     old_values = torch.cat([rollout.old_values for rollout in rollouts])

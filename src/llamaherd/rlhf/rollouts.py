@@ -49,7 +49,7 @@ def answer_log_probs(model: Transformer, documents: Sequence[Masked], micro_batc
     found: list[Tensor] = []
     for part in split(documents, micro_batch):
         batch = TokenBatch.of(part, model.device)
-        hidden = model.hidden(batch.tokens, batch.layout, batch.trained)[0]
+        hidden = model.hidden(batch.tokens, batch.layout, batch.wanted)[0]
         log_probs = token_log_probs(model.output(hidden), batch.targets[batch.trained])
         found += torch.split(log_probs, [sum(mask) for _, mask in part])
     return found
@@ -61,7 +61,7 @@ def answer_values(critic: Scorer, documents: Sequence[Masked], micro_batch: int)
     found: list[Tensor] = []
     for part in split(documents, micro_batch):
         batch = TokenBatch.of(part, critic.device)
-        values = critic(batch.tokens, batch.layout, batch.trained)
+        values = critic(batch.tokens, batch.layout, batch.wanted)
         found += torch.split(values, [sum(mask) for _, mask in part])
     return found
 

@@ -47,6 +47,11 @@ class TokenBatch:
         return self.tokens.shape[1]
 
     @property
+    def wanted(self) -> Tensor:
+        """Indices of the tokens after which a trained id stands."""
+        return self.trained.nonzero()[:, 0]
+
+    @property
     def mean_document(self) -> float:
         """Document length that a random token stands in, for counting attention."""
         return sum(length * length for length in self.layout.lengths) / float(self.size)
@@ -54,7 +59,7 @@ class TokenBatch:
 
 def next_token_loss(model: Transformer, batch: TokenBatch) -> LossSum:
     """Sum of -log p over trained tokens; the end of the last block and the vocabulary head run on those alone."""
-    hidden = model.hidden(batch.tokens, batch.layout, batch.trained)[0]
+    hidden = model.hidden(batch.tokens, batch.layout, batch.wanted)[0]
     targets = batch.targets[batch.trained]
     total = language_loss(model.output(hidden), targets, torch.ones_like(targets))
     flops = model.config.training_flops(batch.size, batch.mean_document, len(targets), model.config.vocab_size)
