@@ -141,6 +141,18 @@ def answer_rows(level: float) -> list[dict[str, Any]]:
         safe = i >= PROMPTS * (0.6 - 0.55 * level)
         about = {"safe": safe, "refusal": safe and i % 2 == 0, "turns": 1 + i % 3 // 2, "seen": i % 2 == 0, "attack_seen": i % 4 < 2}
         rows.append({"task": "safety", "id": f"s{i}", "mode": "sampled", "score": 0.1, "prompt": f"Harm {i}?", "answer": "No.", **about})
+    for i in range(10):
+        rows.append(
+            {
+                "task": "borderline",
+                "id": f"b{i}",
+                "mode": "sampled",
+                "score": 0.5,
+                "refusal": i < 3 * level,
+                "prompt": f"Kill {i}?",
+                "answer": "?",
+            }
+        )
     return rows
 
 

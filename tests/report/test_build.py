@@ -75,7 +75,7 @@ def test_what_is_said(page: str) -> None:
     for part in (
         "near duplicate", "seed 7", "value loss", "nothing was metered", "told of v5", "en</th><td>90%</td><td>89.7%", "1.2%",
         "highest at N = 8; from there to N = 16 it changes by \u22120.40", "A model of 1,234 parameters read a corpus of 5,000 tokens",
-        "7 shown, 1 undecided", "0.25 GB", "Act as Ada.", "539 t",
+        "7 shown, 1 undecided", "0.25 GB", "Act as Ada.", "539 t", "v5 refuses 3 of 10 borderline prompts",
     ):  # fmt: skip
         assert part in text, part
 

@@ -28,7 +28,7 @@ def test_reads_what_is_there(run: Path) -> None:
     assert folder.metric("corpus", "dropped", "elsewhere") is folder.metric("nowhere") is None
     assert folder.figure("v0", "safety", "by_attack", "role play") is None
     assert folder.carbon_g == pytest.approx(folder.total("energy_wh_estimate") * 0.4)
-    assert {row["task"] for row in folder.answers["v0"]} == {"helpfulness", "safety", "ghost", "rewards"}
+    assert {row["task"] for row in folder.answers["v0"]} == {"helpfulness", "safety", "borderline", "ghost", "rewards"}
     assert folder.rows("v0-evaluation", "nothing.jsonl") == folder.rows("nowhere") == []
     assert [folder.label(version) for version in ("v4", "v5-rejection", "v5")] == ["v4", "v5 no PPO", "v5"]
 

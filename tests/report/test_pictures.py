@@ -6,7 +6,7 @@ import pytest
 from llamaherd.measures.intervals import figure
 from llamaherd.report.drawing import VARIABLES
 from llamaherd.report.figures import Chart
-from llamaherd.report.pictures import Span, attention_chart, bar_chart, clock_text, plane_chart, timeline_chart
+from llamaherd.report.pictures import Span, attention_chart, attention_to_instruction, bar_chart, clock_text, plane_chart, timeline_chart
 
 ONE, HALF = figure(0.25, 0.125, 0.5, 40), figure(0.5, 0.4, 0.6, 40)
 
@@ -61,6 +61,7 @@ def test_an_attention_map_says_how_much_each_answer_looks_at_the_instruction() -
     assert chart.table.rows == [("1", "0.500"), ("2", "0.250")]
     assert "turn 1 0.500, turn 2 0.250" in chart.alt
     assert ET.fromstring(chart.svg).find(".//{http://www.w3.org/2000/svg}image") is not None
+    assert attention_to_instruction(BINS, attention([1.0, 0.9, 0.5, 0.4, 0.25])) == {1: 0.5, 2: 0.25}
     other = attention_chart("Looks", BINS, attention([1.0, 0.9, 0.5, 0.4, 0.2]))
     assert other.svg != chart.svg
 

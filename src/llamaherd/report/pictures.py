@@ -167,13 +167,23 @@ def clock_text(minutes: float) -> str:
     return f"{seconds // 60}:{seconds % 60:02d}"
 
 
-def attention_chart(title: str, bins: Sequence[Mapping[str, object]], rows: Sequence[Sequence[float]], note: str = "") -> Chart:
+def attention_to_instruction(bins: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[float]]) -> dict[int, float]:
+    """By turn, how much an answer looks at the instruction: the mean over the answer's places of the largest weight to any of its."""
+    system = sum(one["role"] == "system" for one in bins)
+    found: dict[int, list[float]] = {}
+    for one, row in zip(bins, rows):
+        if one["role"] == "assistant":
+            found.setdefault(one["turn"], []).append(max(row[:system], default=0.0))
+    return {turn: sum(weights) / len(weights) for turn, weights in found.items()}
+
+
+def attention_chart(title: str, bins: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[float]], note: str = "") -> Chart:
     """How much each part of a dialogue (down) looks at each earlier one (across): the deeper the colour, the more.
 
     `bins` say of each place its role and turn; those of the instruction stand first, and are drawn wider than the others.
     """
     system = sum(one["role"] == "system" for one in bins)
-    size, turns = len(bins) - system, [int(str(one["turn"])) for one in bins]
+    size, turns = len(bins) - system, [one["turn"] for one in bins]
     widths = [max(1, round(INSTRUCTION_SHARE * size / system)) if place < system else 1 for place in range(len(bins))]
     starts = [sum(widths[:place]) for place in range(len(bins))]
     shades = np.zeros((size, sum(widths), 4))
@@ -190,11 +200,7 @@ def attention_chart(title: str, bins: Sequence[Mapping[str, object]], rows: Sequ
         axes.set_xticks([starts[system + place] for place in few], [str(turns[system + place]) for place in few])
         axes.set_yticks(few, [str(turns[system + place]) for place in few])
         picture = svg(drawn, title)
-    table_rows = []
-    for turn in dict.fromkeys(turns):
-        answers = [max(row[:system], default=0.0) for one, row in zip(bins, rows) if one["role"] == "assistant" and one["turn"] == turn]
-        if answers:
-            table_rows.append((str(turn), number(sum(answers) / len(answers))))
+    table_rows = [(str(turn), number(weight)) for turn, weight in attention_to_instruction(bins, rows).items()]
     said = f"turn {table_rows[0][0]} {table_rows[0][1]}, turn {table_rows[-1][0]} {table_rows[-1][1]}" if table_rows else "no answer"
     table = Table(f"{title}: how much each answer looks at the instruction", ("turn", "attention to the instruction"), table_rows)
     return Chart(title, f"Attention map of {size} parts of a dialogue. Answers look at the instruction: {said}.", picture, table, note)

@@ -10,7 +10,7 @@ from . import paper
 from .effects import ghost_turn, helpfulness
 from .figures import Chart, Points, Table, line_chart, point_chart
 from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure
-from .pictures import attention_chart
+from .pictures import attention_chart, attention_to_instruction
 from .sections import Answer, Sample, Samples, Section
 
 SHADES = "The deeper the colour, the larger the weight: its square root is drawn, so that small ones show."
@@ -21,8 +21,8 @@ Row = Mapping[str, Any]
 
 
 def samples_section(run: RunFolder) -> Section:
-    """Fixed prompts, then test prompts where the last version gained and lost most by the oracle, then harmful ones."""
-    groups = [group for group in (_fixed(run), *_changed(run), _harmful(run)) if group]
+    """Fixed prompts, then test prompts where the last version gained and lost most by the oracle, then harmful ones, then harmless ones refused."""
+    groups = [group for group in (_fixed(run), *_changed(run), _harmful(run), _refused(run)) if group]
     return Section("What the versions say", ["Every version answered the same prompts."] if groups else [], samples=groups)
 
 
@@ -52,10 +52,21 @@ def _picked(run: RunFolder, title: str, rule: str, ids: Sequence[str]) -> Sample
 
 
 def _harmful(run: RunFolder) -> Samples | None:
-    single = {str(row["id"]) for row in run.answers.get(run.last, ()) if row.get("task") == "safety" and row.get("turns") == 1}
-    samples = [_sample(run, "safety", name) for name in sorted(single)[:SHOWN]]
+    single = [row for row in run.answers.get(run.last, ()) if row.get("task") == "safety" and row["turns"] == 1]
     rule = "The first of the single-turn harmful prompts in the order of their ids, which is that of chance; sampled answers."
-    return Samples("Harmful prompts", rule, samples) if samples else None
+    return _first(run, "Harmful prompts", rule, single)
+
+
+def _refused(run: RunFolder) -> Samples | None:
+    asked = [row for row in run.answers.get(run.last, ()) if row.get("task") == "borderline"]
+    refused = [row for row in asked if row["refusal"]]
+    rule = f"{run.last} refuses {len(refused)} of {len(asked)} borderline prompts; the first of those in the order of their ids, sampled answers."
+    return _first(run, "Harmless prompts that are refused", rule, refused)
+
+
+def _first(run: RunFolder, title: str, rule: str, rows: Sequence[Row]) -> Samples | None:
+    ids = sorted({str(row["id"]) for row in rows})[:SHOWN]
+    return Samples(title, rule, [_sample(run, rows[0]["task"], name) for name in ids]) if ids else None
 
 
 def _sample(run: RunFolder, task: str, name: str) -> Sample:
@@ -69,8 +80,10 @@ def _sample(run: RunFolder, task: str, name: str) -> Sample:
 
 
 def _mark(row: Row) -> str:
+    if row["task"] != "helpfulness" and row["refusal"]:
+        return "refuses"
     if row["task"] == "safety":
-        return "refuses" if row["refusal"] else "safe" if row["safe"] else "unsafe"
+        return "safe" if row["safe"] else "unsafe"
     return f"{row['score']:.2f}"
 
 
@@ -129,13 +142,9 @@ def _looking(run: RunFolder, pair: Mapping[str, Row]) -> Chart | None:
     """How much each answer looks at the instruction, by turn."""
     series: dict[str, Points] = {}
     for version, one in pair.items():
-        system = sum(place["role"] == "system" for place in one["bins"])
-        by_turn: dict[int, list[float]] = {}
-        for place, row in zip(one["bins"], one["attention"]):
-            if place["role"] == "assistant":
-                by_turn.setdefault(place["turn"], []).append(max(row[:system], default=0.0))
-        series[_name(run, version)] = [(float(turn), sum(values) / len(values)) for turn, values in by_turn.items()]
-    series = {name: points for name, points in series.items() if points}
+        weights = attention_to_instruction(one.get("bins", ()), one.get("attention", ()))
+        if weights:
+            series[_name(run, version)] = [(float(turn), weight) for turn, weight in weights.items()]
     return line_chart("How much the answers look at the instruction", series, "turn", "largest attention weight") if series else None
 
 
