@@ -111,7 +111,7 @@ class _Chain:
         shares = [recipe.demonstrations_share, 1.0]
         if n > recipe.ghost_after:
             data += [self.path("ghost", "dialogues.jsonl"), self.path("distilled", "dialogues.jsonl")]
-            shares += [1.0, 1.0]
+            shares += [recipe.ghost_share, 1.0]
         start = "base" if recipe.tune_from == "base" else "v0"
         settings: SftSettings = recipe.tune
         self.add(name, "sft", SftConfig, settings, model=self.path(start), data=data, shares=shares)

@@ -45,6 +45,8 @@ class RecipeConfig(Config):
     """Ghost Attention and distillation sample from this version; their rows join the tuning of all later ones, if any."""
     demonstrations_share: float = Field(1.0, ge=0)
     """How much of the supervised dialogues stands in each version's tuning mix."""
+    ghost_share: float = Field(1.0, ge=0)
+    """How much of Ghost Attention's dialogues stands in later tuning mixes."""
     world: WorldStageConfig = WorldStageConfig()
     """The miniature's texts."""
     corpus: CorpusSettings = CorpusSettings()
