@@ -104,14 +104,14 @@ def test_rows_and_dialogues_of_ghost_attention(models: Path, tmp_path: Path) -> 
     """Every dialogue has a row at every asked turn, under an id that is the same for both models."""
     one, other = (run(models, tmp_path / name, name, tasks="ghost") for name in "ab")
     tasks = report(one)["tasks"]["ghost"]
-    for kind in ("seen", "held_out"):
+    for kind in ("seen", "demonstrated", "held_out"):
         own = [row for row in rows(one) if row["set"] == kind]
         assert len({(row["id"], row["turn"]) for row in own}) == 3 * 2
         assert tasks[kind]["3"]["value"] == sum(row["obeyed"] for row in own if row["turn"] == 3) / 3
     assert [(row["id"], row["turn"], row["instruction"]) for row in rows(one)] != []
     assert {row["id"] for row in rows(one)} == {row["id"] for row in rows(other)}
     shown = report(one)["dialogues"]
-    assert {row["set"] for row in shown} <= {"seen", "held_out"}
+    assert {row["set"] for row in shown} <= set(tasks)
     assert {row["id"] for row in shown} <= {row["id"] for row in rows(one)}
     for row in shown:
         assert [len(line) for line in row["attention"]] == list(range(1, len(row["bins"]) + 1))
@@ -179,14 +179,15 @@ def test_every_test_prompt_is_of_the_test_split() -> None:
     assert all(not row["seen"] for row in evaluate.test_prompts(world, settings, "people"))
 
 
-def test_held_out_constraints_are_those_of_the_test_split(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_set_of_constraints_is_asked_of_the_test_split(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = evaluate.constraint_dialogues
-    asked: list[str] = []
+    asked: list[tuple[Any, Any]] = []
 
-    def observed(world: World, count: int, seed: int, split: Any, turns: tuple[int, int]) -> Any:
-        asked.append(split)
-        return made(world, count, seed, split, turns)
+    def observed(world: World, count: int, seed: int, split: Any, of: Any, turns: tuple[int, int]) -> Any:
+        asked.append((split, of))
+        return made(world, count, seed, split, of, turns)
 
     monkeypatch.setattr(evaluate, "constraint_dialogues", observed)
     done = run(models, tmp_path / "out", tasks=["ghost"])
-    assert dict(zip(report(done)["tasks"]["ghost"], asked, strict=True)) == {"seen": "tune", "held_out": "test"}
+    assert asked == [("test", name) for name in report(done)["tasks"]["ghost"]]
+    assert [name for _, name in asked] == ["seen", "demonstrated", "held_out"]
