@@ -76,7 +76,7 @@ _TURNS: dict[str, Callable[[Any, RecipeConfig], float]] = {
     "ghost": lambda config, recipe: 5.0 * recipe.world.ghost_dialogues * sum(recipe.world.ghost_turns),
     "distill": lambda config, recipe: 50.0 * recipe.world.distilled_prompts,
     "evaluate": _evaluating,
-    "temperatures": lambda config, recipe: 20.0 * config.prompts * config.samples * len(config.temperatures),
+    "temperatures": lambda config, recipe: 7.0 * config.prompts * config.samples * len(config.temperatures),
     "likelihood": lambda config, recipe: float(recipe.claims.held_out_documents),
 }
 """Turns of a dialogue that a stage's work is worth."""
