@@ -108,10 +108,10 @@ class _Chain:
     def tune(self, n: int, name: str) -> None:
         recipe = self.recipe
         data = [self.path("world", "demonstrations.jsonl"), self.path(f"v{n}-samples", "dialogues.jsonl")]
-        shares = [recipe.demonstrations_share, 1.0]
+        shares = [recipe.mix.demonstrations, recipe.mix.samples]
         if n > recipe.ghost_after:
             data += [self.path("ghost", "dialogues.jsonl"), self.path("distilled", "dialogues.jsonl")]
-            shares += [recipe.ghost_share, 1.0]
+            shares += [recipe.mix.ghost, recipe.mix.distilled]
         start = "base" if recipe.tune_from == "base" else "v0"
         settings: SftSettings = recipe.tune
         self.add(name, "sft", SftConfig, settings, model=self.path(start), data=data, shares=shares)

@@ -25,6 +25,19 @@ from ..tokenizer.training import TokenizerConfig
 from .claims.config import ClaimsConfig
 
 
+class MixConfig(Config):
+    """How much of each kind of dialogues stands in a version's tuning mix (0.5: half of them, 2: twice)."""
+
+    demonstrations: float = Field(1.0, ge=0)
+    """The supervised ones."""
+    samples: float = Field(1.0, ge=0)
+    """The pool's best answers."""
+    ghost: float = Field(1.0, ge=0)
+    """Ghost Attention's, once there are some."""
+    distilled: float = Field(1.0, ge=0)
+    """Those of safety distillation, once there are some."""
+
+
 class RecipeConfig(Config):
     """What `llamaherd run` does."""
 
@@ -43,10 +56,8 @@ class RecipeConfig(Config):
     """Where each version's tuning starts: the base, as in the paper, or V0, which a small recipe can afford."""
     ghost_after: int = Field(3, ge=1)
     """Ghost Attention and distillation sample from this version; their rows join the tuning of all later ones, if any."""
-    demonstrations_share: float = Field(1.0, ge=0)
-    """How much of the supervised dialogues stands in each version's tuning mix."""
-    ghost_share: float = Field(1.0, ge=0)
-    """How much of Ghost Attention's dialogues stands in later tuning mixes."""
+    mix: MixConfig = MixConfig()
+    """What each version is tuned on."""
     world: WorldStageConfig = WorldStageConfig()
     """The miniature's texts."""
     corpus: CorpusSettings = CorpusSettings()
