@@ -116,6 +116,7 @@ def best_of_section(run: RunFolder) -> Section:
 
 
 PAPERS_CURVE = (
+    "The oracle judges what the answers were chosen for: safety first where a prompt is adversarial, help elsewhere. "
     "Where the score is highest is read off the same prompts, which makes a fall behind it likelier. In the paper (figure 7) the best reward rises from 0.54 with one answer to 0.67 with about twenty, the median "
     "stays at 0.54."
 )
