@@ -30,7 +30,7 @@ ARMS: dict[str, tuple[str, set[str]]] = {
     "no-auxiliary": ("v5-safety", {"safety_weight"}),
     "small-base": ("base", {"model"}),
     "small-v0": ("v0", {"model"}),
-    "large-reward-500": ("v5-helpfulness", {"model", "most_pairs"}),
+    "large-reward-600": ("v5-helpfulness", {"model", "most_pairs"}),
     "large-reward-all": ("v5-helpfulness", {"model"}),
     "small-reward-all": ("v5-helpfulness", {"model"}),
     "newest-samples": ("v5-samples", {"pool", "judged_prompts"}),

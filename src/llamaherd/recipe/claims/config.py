@@ -11,9 +11,9 @@ from ...stages.temperatures import TemperatureSettings
 class ClaimsConfig(Config):
     """What `llamaherd claims` makes beyond the runs; everything else is as in the recipe."""
 
-    reward_pairs: tuple[Annotated[int, Field(ge=1)], ...] = (500, 1000, 2000)
+    reward_pairs: tuple[Annotated[int, Field(ge=1)], ...] = (300, 600, 1200)
     """Comparisons that reward models learn from, beside one on all of them."""
-    batch_pairs: int = Field(400, ge=1)
+    batch_pairs: int = Field(300, ge=1)
     """Comparisons of a reward model that learns from one batch alone; of fewer all are taken."""
     safety_shares: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.0, 0.01, 0.1, 0.25, 0.5)
     """Shares of the safety data in the last version's tuning mix, beside all of it (the paper's figure 15)."""
