@@ -53,16 +53,19 @@ class Case:
     theirs: Callable[[], int]
 
 
-def _tokens_per_s(work: Callable[[], int]) -> float:
-    started = time.perf_counter()
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def tokens_per_s(work: Callable[[], int], clock: Callable[[], float]) -> float:
+    started = clock()
     tokens = work()
-    return tokens / (time.perf_counter() - started)
+    return tokens / (clock() - started)
 
 
-def compare(case: Case, pairs: int) -> str:
+def compare(case: Case, pairs: int, clock: Callable[[], float]) -> str:
     """A row of the table: medians of both, median ratio and its range over pairs. The two take turns after one call each to warm up."""
     case.theirs(), case.ours()
-    speeds = [(_tokens_per_s(case.theirs), _tokens_per_s(case.ours)) for _ in range(pairs)]
+    speeds = [(tokens_per_s(case.theirs, clock), tokens_per_s(case.ours, clock)) for _ in range(pairs)]
     theirs, ours = (statistics.median(side) for side in zip(*speeds, strict=True))
     ratios = sorted(mine / other for other, mine in speeds)
     spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
@@ -76,15 +79,18 @@ def run(title: str, cases: Callable[[argparse.Namespace], Sequence[Case]], argum
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=7, help="turns of each side")
     parser.add_argument("--share", type=float, default=1.0, help="share of the usual amount of work, for a quick look")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time, for one thread on a busy machine")
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     options = parser.parse_args(arguments)
     set_threads(options.threads)
     import transformers
 
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    print(f"{title}; {options.model}, float32, threads: {options.threads}, {platform.machine()} with {os.cpu_count()} cores,")
+    print(
+        f"{title}; {options.model}, float32, threads: {options.threads}, {options.clock} time, {platform.machine()}, {os.cpu_count()} cores,"
+    )
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, load {os.getloadavg()[0]:.1f} before\n")
     print("| case | transformers, tokens/s | llamaherd, tokens/s | ratio, median of pairs | its range |\n|---|---|---|---|---|")
     for case in cases(options):
         if options.only in case.name:
-            print(compare(case, options.pairs), flush=True)
+            print(compare(case, options.pairs, CLOCKS[options.clock]), flush=True)
