@@ -43,17 +43,20 @@ class Cache:
         assert self.length < keys.shape[2], f"cache of {self.length} slots is full"
         keys[:, :, self.length], values[:, :, self.length] = k[:, 0], v[:, 0]
         # Query heads that share keys are rows of one product: that reads each key once, where a general kernel repeats it.
-        queries = q.view(len(q), k.shape[2], -1, q.shape[3]) * q.shape[3] ** -0.5
-        outputs = []
-        for first in range(0, len(q), BLOCK_ROWS):
-            rows = slice(first, first + BLOCK_ROWS)
-            block = (rows, slice(None), slice(min(self._starts[rows]), self.length + 1))
-            scores = torch.bmm(queries[rows].flatten(0, 1), keys[block].flatten(0, 1).mT)
-            scores += self._mask[rows, ..., block[2]].flatten(0, 1)
-            outputs.append(torch.bmm(scores.softmax(-1, dtype=torch.float32).to(v.dtype), values[block].flatten(0, 1)))
+        queries = q.view(-1, q.shape[2] // k.shape[2], q.shape[3])
+        outputs = [self._attend(queries, keys, values, first) for first in range(0, len(q), BLOCK_ROWS)]
         if layer == len(self._store) - 1:
             self.length += 1
-        return torch.cat(outputs).view(q.shape)
+        return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).view(q.shape)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, first: int) -> Tensor:
+        """[rows * K, H / K, d] for the block of sequences from `first` on, over the slots that one of them has."""
+        heads = keys.shape[1]
+        rows, slots = slice(first, first + BLOCK_ROWS), slice(min(self._starts[first : first + BLOCK_ROWS]), self.length + 1)
+        block = slice(first * heads, (first + BLOCK_ROWS) * heads)
+        scores = torch.bmm(queries[block], keys[rows, :, slots].flatten(0, 1).mT)
+        scores = torch.add(self._mask[rows, :, :, slots].flatten(0, 1), scores, alpha=queries.shape[2] ** -0.5)
+        return torch.bmm(scores.softmax(-1, dtype=torch.float32).to(values.dtype), values[rows, :, slots].flatten(0, 1))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Sequence i becomes what sequence rows[i] was, the others leave; those that stay where they are cost nothing."""

@@ -82,14 +82,14 @@ class Attention(nn.Module):
         self.wo = nn.Linear(config.heads * config.head_size, config.dim, bias=False)
 
     def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | None) -> Tensor:
-        q = self.wq(x).unflatten(-1, (-1, self.head_size))
+        q = self.wq(x).view(*x.shape[:2], -1, self.head_size)
         mixed = attend(layer, rotate(q, rope), *self.keys_values(x, rope)).flatten(2)
         out: Tensor = self.wo(only(wanted, mixed))
         return out
 
     def keys_values(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
         """What other tokens see of x [B, T, D]: two of [B, T, K, d]."""
-        k, v = (w(x).unflatten(-1, (-1, self.head_size)) for w in (self.wk, self.wv))
+        k, v = (w(x).view(*x.shape[:2], -1, self.head_size) for w in (self.wk, self.wv))
         return rotate(k, rope), v
 
 
