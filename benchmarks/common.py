@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def compare(case: Case, pairs: int, clock: Callable[[], float]) -> str:
     return f"| {case.name} | {theirs:,.0f} | {ours:,.0f} | {statistics.median(ratios):.2f} | {spread} |"
 
 
-def run(title: str, cases: Callable[[argparse.Namespace], Sequence[Case]], arguments: Sequence[str] | None) -> None:
+def run(title: str, cases: Callable[[argparse.Namespace], Iterable[Case]], arguments: Sequence[str] | None) -> None:
     """Parses the command line, sets the threads and prints the table as it comes."""
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--model", default="miniature", help="preset, model folder or RUN:VERSION")

@@ -6,7 +6,7 @@ batch size (of 64 and all) that is faster for it; what repeats a prompt gets `nu
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
@@ -65,7 +65,7 @@ def case(model: str, name: str, prompts: Prompts, sampling: SamplingConfig, stop
     return Case(name, partial(ours, mine, prompts, sampling, stops, copies), partial(theirs, other, prompts, sampling, stops, copies, best))
 
 
-def cases(options: argparse.Namespace) -> list[Case]:
+def cases(options: argparse.Namespace) -> Iterator[Case]:
     """Prompts, and answers of at most 48 tokens, as long as those of the miniature recipe; and a case without padding or stops."""
     rng, config = python_rng(0, "benchmark"), our_model(options.model).config
     few, many, new = (max(2, round(size * options.share)) for size in (ROWS, 4 * ROWS, 48))
@@ -86,7 +86,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
         (f"{many} sequences, {new} new tokens each, top-p 0.95", more, nucleus, (), 1),
         (f"{few} prompts of 64 tokens, {new} new tokens each", prompts([64] * few), plain, (), 1),
     ]
-    return [case(options.model, *kind) for kind in kinds if options.only in kind[0]]
+    return (case(options.model, *kind) for kind in kinds if options.only in kind[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
