@@ -50,7 +50,7 @@ def main(run: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         page = Path(place) / "chat.html"
         page.write_text(PAGE + "".join(conversation(run, version) for version in ("v0", versions(run)[-1])), encoding="utf-8")
-        screenshot(browser, page, DOCS / "chat.png", 1200, 520)
+        screenshot(browser, page, DOCS / "chat.png", 1200, 448)
 
 
 if __name__ == "__main__":
