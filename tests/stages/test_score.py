@@ -76,16 +76,16 @@ def test_no_file_line_or_batch_changes_the_score_of_another(reward_model: Path, 
     whole = logits(given, 256)
     assert max(whole) - min(whole) > 0.1
     for batch_lines in (1, 2, 7, 23):
-        assert logits(given, batch_lines) == pytest.approx(whole, abs=1e-5)
-    assert logits(given[::-1], 5) == pytest.approx(whole[::-1], abs=1e-5)
-    assert [logits([line], 1)[0] for line in given[:5]] == pytest.approx(whole[:5], abs=1e-5)
+        assert logits(given, batch_lines) == pytest.approx(whole, rel=1e-5, abs=1e-5)
+    assert logits(given[::-1], 5) == pytest.approx(whole[::-1], rel=1e-5, abs=1e-5)
+    assert [logits([line], 1)[0] for line in given[:5]] == pytest.approx(whole[:5], rel=1e-5, abs=1e-5)
 
 
 def test_no_batch_size_in_tokens_changes_a_score(reward_model: Path) -> None:
     model, dialogues = RewardModel.load(reward_model), [parse_dialogue(line) for line in rows()]
     whole = model.logits(dialogues)
     for batch_tokens in (1, 60, 200):
-        assert model.logits(dialogues, batch_tokens) == pytest.approx(whole, abs=1e-5)
+        assert model.logits(dialogues, batch_tokens) == pytest.approx(whole, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize(

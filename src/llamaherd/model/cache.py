@@ -9,7 +9,7 @@ from .config import ModelConfig
 from .layout import Layout
 
 BLOCK_ROWS = 32
-"""Sequences that attend together, each over as many slots as the longest of them has: few enough that short ones gain."""
+"""Sequences that attend together, over as many slots as the longest of them has: few enough that short ones gain."""
 
 
 class Cache:

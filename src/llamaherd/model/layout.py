@@ -46,7 +46,7 @@ class Layout:
         longest_first = sorted(range(len(self.lengths)), key=lambda document: -self.lengths[document])
         groups: list[list[int]] = []
         for document in longest_first:
-            # At most a quarter of each row is padding: fewer, wider rectangles took longer than what they saved in calls.
+            # At most a quarter of a row is padding: wider rectangles save calls, but their padding took longer.
             if groups and self.lengths[document] * 4 >= self.lengths[groups[-1][0]] * 3:
                 groups[-1].append(document)
             else:

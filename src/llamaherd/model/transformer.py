@@ -148,7 +148,8 @@ class Trunk(nn.Module):
         tokens: [B, T], each row one causal sequence; with a Layout, [1, N] documents back to back that do not see each other;
         with a Cache, [B, 1], the next token of each of its sequences. Longer sequences than config.context are a caller's bug.
         """
-        layout = layout or Layout.of([tokens.shape[1]] * tokens.shape[0], tokens.device)
+        if layout is None:
+            layout = Layout.of([tokens.shape[1]] * tokens.shape[0], tokens.device)
         longest = max(layout.lengths) if isinstance(layout, Layout) else 0
         assert longest <= self.config.context, f"{longest} tokens in a context of {self.config.context}"
         x, rope = self.tok_embeddings(tokens), self._rope(layout.positions.view(tokens.shape))
@@ -195,7 +196,7 @@ class Scorer(Trunk):
         self.score = nn.Linear(config.dim, 1, bias=False)
 
     def forward(self, tokens: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
-        """One number for every token [1, N], or for the wanted ones alone; a sequence's score is the one at `layout.ends`."""
+        """A number for each of the tokens [1, N], or of the wanted ones alone: [N] or [W]. A sequence's score is that at `layout.ends`."""
         out: Tensor = self.score(self.hidden(tokens, layout, wanted))[0, :, 0]
         return out
 
