@@ -15,6 +15,7 @@ from llamaherd.measures.intervals import (
     figure,
     mean,
     nothing,
+    of_means_over_seeds,
     over_seeds,
     paired_difference,
     pooled,
@@ -153,6 +154,21 @@ def test_a_prompt_of_several_seeds_is_drawn_for_all_of_them_at_once() -> None:
 def test_three_seeds_that_agree_on_every_prompt_are_no_surer_than_one() -> None:
     values = {str(index): float(index % 3 == 0) for index in range(60)}
     assert ends(over_seeds([values] * 3)) == pytest.approx(ends(over_seeds([values])), abs=1e-9)
+
+
+def test_a_statistic_of_several_means_by_hand() -> None:
+    """The place of the largest of three means: the second, whatever is drawn, though one seed alone would say the first."""
+    first = {f"p{index}": (1.0, 0.9, 0.0) for index in range(12)}
+    second = {f"p{index}": (0.0, 0.9, 0.8) for index in range(12)}
+
+    def largest(means: np.typing.NDArray[np.float64]) -> float:
+        return float(means.argmax())
+
+    assert of_means_over_seeds([first, second], largest) == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 12}
+    assert of_means_over_seeds([first], largest)["value"] == 0.0
+    unsure = {f"p{index}": (float(index % 2), 1.0 - index % 2) for index in range(12)}
+    assert ends(of_means_over_seeds([unsure], largest)) == (0.0, 1.0)
+    assert of_means_over_seeds([{}], largest) == nothing()
 
 
 def test_averaged_figures_by_hand() -> None:

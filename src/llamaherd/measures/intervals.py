@@ -4,7 +4,7 @@ A figure of nothing (n = 0) is `{"value": None, "low": None, "high": None, "n": 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -87,27 +87,35 @@ def over_seeds(seeds: Sequence[Mapping[str, float]], seed: int = 0) -> Figure:
     A prompt that several seeds were asked is drawn for all of them at once: three seeds do not make three prompts of one.
     So n counts different prompts. Seeds without any value are left out.
     """
+    vectors = [{prompt: (value,) for prompt, value in values.items()} for values in seeds]
+    return of_means_over_seeds(vectors, lambda means: means[0], seed)
+
+
+def of_means_over_seeds(
+    seeds: Sequence[Mapping[str, Sequence[float]]], statistic: Callable[[np.typing.NDArray[np.float64]], float], seed: int = 0
+) -> Figure:
+    """`statistic` of the means over prompts and seeds of several values [K], which each prompt has; drawn and counted as in `over_seeds`."""
     measured = [values for values in seeds if values]
     if not measured:
         return nothing()
     prompts = sorted({prompt for values in measured for prompt in values})
+    width = len(next(iter(measured[0].values())))
     known = np.array([[prompt in values for prompt in prompts] for values in measured], dtype=np.float64)
-    table = np.array([[values.get(prompt, 0.0) for prompt in prompts] for values in measured], dtype=np.float64)
+    table = np.array([[values.get(prompt, (0.0,) * width) for prompt in prompts] for values in measured], dtype=np.float64)
     assert np.isfinite(table).all(), "a mean of numbers that are not all finite"
     rng, even = np.random.default_rng(seed), np.full(len(prompts), 1 / len(prompts))
     rows = max(1, BLOCK_DRAWS // len(prompts))
-    drawn = [
-        _weighted(rng.multinomial(len(prompts), even, min(rows, RESAMPLES - done)), table, known) for done in range(0, RESAMPLES, rows)
-    ]
-    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
+    blocks = [rng.multinomial(len(prompts), even, min(rows, RESAMPLES - done)) for done in range(0, RESAMPLES, rows)]
+    drawn = [statistic(means) for times in blocks for means in _weighted(times, table, known)]
+    value = statistic(_weighted(np.ones((1, len(prompts))), table, known)[0])
     # Sums of differences leave 1e-18 where there is nothing.
-    value, low, high = (round(float(one), 12) for one in (_weighted(np.ones((1, len(prompts))), table, known)[0], low, high))
+    value, low, high = (round(float(one), 12) for one in (value, *np.percentile(drawn, [2.5, 97.5])))
     return figure(value, min(low, value), max(high, value), len(prompts))
 
 
 def _weighted(times: np.typing.NDArray[Any], table: np.typing.NDArray[Any], known: np.typing.NDArray[Any]) -> np.typing.NDArray[Any]:
-    """[R] means over seeds [S, P], where each prompt counts `times` [R, P]; a seed none of whose prompts was drawn is left out."""
-    counts, sums = times @ known.T, times @ table.T
+    """[R, K] means over seeds of [S, P, K], where each prompt counts `times` [R, P]; a seed none of whose prompts was drawn is left out."""
+    counts, sums = (times @ known.T)[:, :, None], np.einsum("rp,spk->rsk", times, table)
     means: np.typing.NDArray[Any] = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     return np.asarray(np.nanmean(means, axis=1))
 

@@ -192,11 +192,12 @@ def temperature_rows(factual: float, creative: float, *best: float) -> dict[str,
     ]}  # fmt: skip
 
 
-def test_diversity_at_the_highest_temperature(seed: Make) -> None:
+def test_diversity_is_each_prompts_mean_over_temperatures(seed: Make) -> None:
+    """0.75 of what it is when cold: factual answers rise from .3 to .6, creative ones from .3 to .45."""
     made = seed(0, {}, {"v0-temperatures": temperature_rows(0.4, 0.4, 0.3, 0.2), "v2-temperatures": temperature_rows(0.8, 0.6, 0.5, 0.7)})
     claim = sampling.diversity([made])
     assert figures(claim) == {
-        "factual answers": pytest.approx(0.2), "creative answers": pytest.approx(0.1), "rise of factual over creative ones": pytest.approx(0.1),
+        "factual answers": pytest.approx(0.3), "creative answers": pytest.approx(0.15), "rise of factual over creative ones": pytest.approx(0.15),
     }  # fmt: skip
     factual, _ = claim.charts
     assert factual.table.columns[:3] == ("temperature", "v0", "v2"), "versions without such answers are left out"
@@ -204,13 +205,17 @@ def test_diversity_at_the_highest_temperature(seed: Make) -> None:
     assert factual.table.rows[0][3:] == ("not printed",) * 4
 
 
-def test_the_best_temperature(seed: Make) -> None:
-    """From 0.5 to 1.4 the last version gains .2, V0 loses .1."""
-    made = seed(0, {}, {"v0-temperatures": temperature_rows(0.4, 0.4, 0.3, 0.2), "v2-temperatures": temperature_rows(0.8, 0.6, 0.5, 0.7)})
-    [best] = sampling.best_temperature([made]).rows
-    assert best.effect.here is not None
-    assert best.effect.here["value"] == pytest.approx(0.3)
-    assert best.effect.note == "best temperature: v0 0.5, v2 1.4"
+def test_the_best_temperature_is_that_of_the_pooled_curve(seed: Make) -> None:
+    """V0 earns most at 0.5, the last version at 1.4, in the one seed by little; in the other seed both at 1.4."""
+    seeds = [
+        seed(0, {}, {"v0-temperatures": temperature_rows(0.4, 0.4, 0.4, 0.2), "v2-temperatures": temperature_rows(0.8, 0.6, 0.5, 0.7)}),
+        seed(1, {}, {"v0-temperatures": temperature_rows(0.4, 0.4, 0.3, 0.4), "v2-temperatures": temperature_rows(0.8, 0.6, 0.5, 0.7)}),
+    ]
+    [best] = sampling.best_temperature(seeds).rows
+    assert best.effect.here == {"value": pytest.approx(0.9), "low": pytest.approx(0.9), "high": pytest.approx(0.9), "n": 6}
+    assert [figure["value"] for figure in best.by_seed] == [pytest.approx(0.9), 0.0]
+    assert best.effect.said == "0.50 \u2192 1.40"
+    assert best.effect.note.startswith("best: v0 0.500 (0.500 to 0.500), v2 1.400")
 
 
 def test_few_good_examples(seed: Make) -> None:

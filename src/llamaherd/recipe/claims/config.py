@@ -29,5 +29,5 @@ class ClaimsConfig(Config):
     """Pretraining of the two models that differ in their attention."""
     held_out_documents: int = Field(1500, ge=1)
     """Documents on which those are measured, before cleaning."""
-    temperatures: TemperatureSettings = TemperatureSettings(max_new_tokens=48)
+    temperatures: TemperatureSettings = TemperatureSettings(prompts=20, temperatures=(0.4, 0.8, 1.1, 1.4, 1.7, 2.0), max_new_tokens=48)
     """Answers over temperatures."""

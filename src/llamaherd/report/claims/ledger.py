@@ -111,7 +111,7 @@ def _overview(seeds: Sequence[SeedRun], own: Sequence[Claim], claims: Sequence[C
     verdicts = [together(claim.effects) for claim in (*own, *claims)]
     facts = [Fact(one.capitalize(), str(verdicts.count(one)), f"of {len(verdicts)} claims") for one in ("shown", "undecided", "not shown")]
     worked = [seed.run.seconds + seed.claims.seconds for seed in seeds]
-    facts.append(Fact("Time", clock(sum(worked)), f"{len(seeds)} runs and what the claims need beyond"))
+    facts.append(Fact("Time", clock(sum(worked)), f"{len(seeds)} run{'s' * (len(seeds) > 1)} and what the claims need beyond"))
     tables = [table("What each run shows by itself", own), table("What takes more than a run", claims)]
     return Section("Ledger", [VERDICTS, "A claim of several figures is shown if all of them are.", HOW], facts=facts, tables=tables)
 

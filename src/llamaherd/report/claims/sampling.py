@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...measures.intervals import difference, mean, nothing, over_seeds
+from ...measures.intervals import Figure, difference, mean, of_means_over_seeds, over_seeds
 from .. import paper
-from ..effects import Effect, differences
-from ..figures import Chart, point_chart, signed
+from ..effects import Effect, arrow, differences
+from ..figures import Chart, figure_text, point_chart
 from ..folder import FIRST, per_prompt
-from .parts import Claim, Number, Row, SeedRun, Values, paired_row, pooled, row
+from .parts import Claim, Number, Row, SeedRun, Values, paired_row, pooled
 
 SORTS = ("factual", "creative")
 
@@ -48,13 +48,12 @@ def _curves(
 
 
 def diversity(seeds: Sequence[SeedRun]) -> Claim:
-    """Figure 21, at the highest temperature."""
+    """Figure 21: each prompt's mean over all temperatures."""
     rows, charts = list[Row](), list[Chart]()
-    if temperatures := _temperatures(seeds):
-        hottest = temperatures[-1]
+    if _temperatures(seeds):
         ends = {
             sort: [
-                (_at(seed, FIRST, hottest, _self_bleu, sort=sort), _at(seed, seed.run.last, hottest, _self_bleu, sort=sort))
+                tuple(per_prompt(seed.rows(f"{version}-temperatures"), _self_bleu, sort=sort) for version in (FIRST, seed.run.last))
                 for seed in seeds
             ]
             for sort in SORTS
@@ -62,7 +61,7 @@ def diversity(seeds: Sequence[SeedRun]) -> Claim:
         printed = {sort: round(values["v3"] - values["v0"], 3) for sort, values in paper.SELF_BLEU_AT_1_4.items()}
         note = "paper: SFT to V3 at temperature 1.4, read off"
         rows = [
-            paired_row(f"Self-BLEU of {sort} answers at temperature {hottest:g}, last version minus {FIRST}", f"{sort} answers", ends[sort],
+            paired_row(f"Self-BLEU of {sort} answers, mean over temperatures, last version minus {FIRST}", f"{sort} answers", ends[sort],  # type: ignore[arg-type]
                        paper=printed[sort], note=note)
             for sort in SORTS
         ]  # fmt: skip
@@ -70,7 +69,7 @@ def diversity(seeds: Sequence[SeedRun]) -> Claim:
         rises = {sort: [differences(*both) for both in ends[sort]] for sort in SORTS}
         here = difference(over_seeds(rises["creative"]), over_seeds(rises["factual"]))
         by_seed = [difference(mean(list(b.values())), mean(list(a.values()))) for a, b in zip(*rises.values(), strict=True)]
-        name = f"rise of Self-BLEU at temperature {hottest:g}, factual minus creative answers"
+        name = "rise of Self-BLEU, mean over temperatures, factual minus creative answers"
         gap = round(printed["factual"] - printed["creative"], 3)
         rows.append(Row(Effect(name, gap, here if here["n"] else None, note=note, brief="rise of factual over creative ones"), by_seed))
         charts = [
@@ -79,7 +78,7 @@ def diversity(seeds: Sequence[SeedRun]) -> Claim:
         ]
     return Claim(
         "Diversity", "RLHF removes diversity from factual answers and keeps more of it in creative ones.",
-        "Self-BLEU 0.77 to 0.93 factual, 0.755 to 0.85 creative, SFT to V3 (figure 21, read off)", rows, charts,
+        "Self-BLEU 0.77 to 0.93 factual, 0.755 to 0.85 creative, SFT to V3 at temperature 1.4 (figure 21, read off)", rows, charts,
     )  # fmt: skip
 
 
@@ -87,21 +86,24 @@ def best_temperature(seeds: Sequence[SeedRun]) -> Claim:
     """Figure 8: with many samples the best temperature moves up with RLHF."""
     rows, charts = list[Row](), list[Chart]()
     if temperatures := _temperatures(seeds):
-        low, high = temperatures[0], temperatures[-1]
-
-        def gains(version: str) -> list[dict[str, float]]:
-            return [differences(*(_at(seed, version, at, _best_of_all) for at in (low, high))) for seed in seeds]
-
         last = seeds[0].run.last
-        first, newest = gains(FIRST), gains(last)
-        told = {version: signed(over_seeds(found)) for version, found in ((FIRST, first), (last, newest)) if any(found)}
-        best = {version: f"{_best(seeds, version):g}" for version in _versions(seeds)}
-        name = f"reward of the best of all samples, temperature {high:g} minus {low:g}: last version's minus {FIRST}'s"
-        rows = [
-            row(name, f"gain from temperature {low:g} to {high:g}, {FIRST} to {last}", [differences(*both) for both in zip(first, newest, strict=True)],
-                said=", ".join(f"{version} {text}" for version, text in told.items()),
-                note="best temperature: " + ", ".join(f"{version} {at}" for version, at in best.items())),
-        ]  # fmt: skip
+
+        def best(version: str) -> Figure:
+            found = [_over_temperatures(seed, (version,), temperatures) for seed in seeds]
+            return of_means_over_seeds(found, lambda means: temperatures[int(means.argmax())])
+
+        def moved(means: Any) -> float:
+            before, after = means[: len(temperatures)], means[len(temperatures) :]
+            return temperatures[int(after.argmax())] - temperatures[int(before.argmax())]
+
+        both = [_over_temperatures(seed, (FIRST, last), temperatures) for seed in seeds]
+        here = of_means_over_seeds(both, moved)
+        note = "best: " + ", ".join(f"{version} {figure_text(best(version))}" for version in _versions(seeds))
+        effect = Effect(
+            f"temperature at which the best of all samples earns most, last version minus {FIRST}", None, here if here["n"] else None,
+            note=note, brief=f"best temperature, {FIRST} to {last}", said=arrow(best(FIRST), best(last)),
+        )  # fmt: skip
+        rows = [Row(effect, [of_means_over_seeds([values], moved) for values in both])]
         charts = [_curves("Reward of the best of all samples over temperature", seeds, _best_of_all, "reward")]
     return Claim(
         "Best temperature", "The temperature at which the best of many samples is best moves up with RLHF.",
@@ -109,10 +111,7 @@ def best_temperature(seeds: Sequence[SeedRun]) -> Claim:
     )  # fmt: skip
 
 
-def _best(seeds: Sequence[SeedRun], version: str) -> float:
-    """Where the pooled curve is highest, the lowest of equals."""
-
-    def height(at: float) -> float:
-        return (pooled([_at(seed, version, at, _best_of_all) for seed in seeds]) or nothing())["value"] or 0.0
-
-    return max(_temperatures(seeds), key=height)
+def _over_temperatures(seed: SeedRun, versions: Sequence[str], temperatures: Sequence[float]) -> dict[str, list[float]]:
+    """For each prompt the reward of the best of all samples, by version and temperature."""
+    curves = [_at(seed, version, at, _best_of_all) for version in versions for at in temperatures]
+    return {prompt: [curve[prompt] for curve in curves] for prompt in curves[0] if all(prompt in curve for curve in curves)}
