@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from llamaherd.chat.dialogue import checked, parse_dialogue
+from llamaherd.chat.dialogue import Dialogue, Message, checked, parse_dialogue
 from llamaherd.core.config import ConfigError, build
 from llamaherd.core.errors import UserError
 from llamaherd.data.records import parse_prompt
@@ -42,6 +42,10 @@ def judged(world, row):
             yield understood(world, before), oracle.judge(before, message.content)
 
 
+def messages_of(row, *roles):
+    return [Message(**message) for message in row["messages"] if message["role"] in roles]
+
+
 def test_rows_are_dialogues_about_what_may_be_trained(world, rows):
     for row in rows:
         for request, _ in judged(world, row):
@@ -66,7 +70,14 @@ def test_the_mixture_is_the_declared_one(world, rows):
 def test_shares_of_dialogues(rows):
     constrained = [row for row in rows if row["kind"] == "constraint"]
     assert 0.30 <= len(constrained) / COUNT <= 0.40
-    assert max(len(row["messages"]) - (row["messages"][0]["role"] == "system") for row in constrained) == 6
+    said = [sum(bool(constraints_in(Dialogue((message,)))) for message in messages_of(row, "system", "user")) for row in constrained]
+    once = [row for row, times in zip(constrained, said, strict=True) if times == 1]
+    reminded = [row for row, times in zip(constrained, said, strict=True) if times == len(messages_of(row, "user"))]
+    assert len(once) + len(reminded) >= len(constrained), "once, or with every message"
+    assert max(len(messages_of(row, "user")) for row in once) == 2 < max(len(messages_of(row, "user")) for row in reminded) == 6
+    several = [row for row in constrained if len(messages_of(row, "user")) > 1]
+    # Of those that are reminded five in six have several turns, of the others every other one.
+    assert abs(sum(row in reminded for row in several) / len(several) - 0.4 * 5 / 6 / (0.4 * 5 / 6 + 0.6 / 2)) < 0.08
     single = [row for row in rows if row["kind"] == "preprompt" or (row["kind"] == "harmful" and len(row["messages"]) == 2)]
     assert abs(sum(row["kind"] == "preprompt" for row in single) / len(single) - 1 / 3) < 0.08
     assert max(len(row["messages"]) for row in rows) > 24

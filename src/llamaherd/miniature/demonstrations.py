@@ -1,7 +1,8 @@
 """Demonstrations for supervised fine-tuning (section 3): dialogues of declared, mixed quality.
 
-The mixture leaves something to prefer: few answers are good, many harmful requests are answered. Constraints are obeyed
-in short dialogues only, so that what Ghost Attention adds is to hold them in long ones.
+The mixture leaves something to prefer: few answers are good, many harmful requests are answered. A constraint that is said
+once is obeyed for a turn or two only, so that what Ghost Attention adds is to hold it; with every message it is said in
+longer dialogues too, for that is how Ghost Attention samples.
 """
 
 import random
@@ -41,13 +42,17 @@ class DemonstrationConfig(Config):
     """Share of single-turn harmful dialogues under a safety preprompt, always refused with a reason."""
     constraints: float = Field(default=0.35, ge=0, le=1)
     """Share of dialogues under a constraint, which every answer obeys."""
-    constraint_turns: int = Field(default=3, ge=1)
-    """Most turns of dialogues under a constraint."""
+    constraint_turns: int = Field(default=2, ge=1)
+    """Most turns of dialogues whose constraint is said once."""
+    reminded: float = Field(default=0.4, ge=0, le=1)
+    """Share of constraint dialogues in which every message says it."""
+    reminded_turns: int = Field(default=6, ge=1)
+    """Most turns of those."""
     as_system: float = Field(default=0.5, ge=0, le=1)
-    """Share of constraints given as system text; the others begin or end the first message."""
+    """Share of constraints said once that are system text; the others begin or end a message."""
     short_form: float = Field(default=0.5, ge=0, le=1)
     """Share of constraints in their short form."""
-    combined: float = Field(default=0.1, ge=0, le=1)
+    combined: float = Field(default=0.2, ge=0, le=1)
     """Share of constraint dialogues with two constraints."""
     multi_turn: float = Field(default=0.3, ge=0, le=1)
     """Share of other dialogues with two to four turns."""
@@ -79,19 +84,20 @@ def _answer(config: DemonstrationConfig, request: Request, rng: random.Random) -
 def _constrained(world: World, config: DemonstrationConfig, rng: random.Random) -> dict[str, Any]:
     chosen = drawn(tuple(constraints(world, "seen", "demonstrated")), rng, config.combined)
     instruction = instruction_for(chosen, rng, config.short_form)
+    reminded = rng.random() < config.reminded
     messages: list[dict[str, str]] = []
-    for _ in range(rng.randint(1, config.constraint_turns)):
+    for _ in range(rng.randint(1, config.reminded_turns if reminded else config.constraint_turns)):
         request = draw_request(world, rng, "train", BENIGN, framed=0)
         text = _answer(config, request, rng)
         for constraint in chosen:
             text = applied(constraint, text)
         messages += said(request.text, text)
-    if rng.random() < config.as_system:
-        messages.insert(0, {"role": "system", "content": instruction})
-    else:
+    if not reminded and rng.random() < config.as_system:
+        return {"messages": [{"role": "system", "content": instruction}, *messages], "kind": "constraint"}
+    before = rng.random() < 0.5
+    for message in messages[:: 2 if reminded else len(messages)]:
         # Before or after the question: Ghost Attention's sampling says it after every one (section 7).
-        parts = (instruction, messages[0]["content"])
-        messages[0]["content"] = " ".join(parts if rng.random() < 0.5 else reversed(parts))
+        message["content"] = f"{instruction} {message['content']}" if before else f"{message['content']} {instruction}"
     return {"messages": messages, "kind": "constraint"}
 
 
