@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ class Scripted:
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
         return [5] * 10 * len(dialogue.messages)
 
-    def answers(self, dialogues: Sequence[Dialogue], config: SamplingConfig, seeds: Sequence[int]) -> list[Answer]:
+    def answers(self, dialogues: Sequence[Dialogue], config: SamplingConfig, seeds: Sequence[int], *_: Any) -> list[Answer]:
         assert len(dialogues) == len(seeds) == len(set(seeds))
         self.asked += dialogues
         return [Answer(self.says(dialogue.system or "", dialogue.turns), [], Completion()) for dialogue in dialogues]

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ class Scripted:
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
         return [3] * len(dialogue.messages) * 10
 
-    def answers(self, dialogues: Sequence[Dialogue], sampling: SamplingConfig, seeds: Sequence[int]) -> list[Answer]:
+    def answers(self, dialogues: Sequence[Dialogue], sampling: SamplingConfig, seeds: Sequence[int], *_: Any) -> list[Answer]:
         self.asked += dialogues
         assert len(set(seeds)) == len(dialogues)
         found = [self.said(dialogue.messages[0].content, dialogue.turns) for dialogue in dialogues]

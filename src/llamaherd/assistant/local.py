@@ -13,6 +13,7 @@ from ..core.device import best_device
 from ..core.errors import UserError
 from ..generate.config import SamplingConfig
 from ..generate.engine import Completion, generate, steps
+from ..generate.memory import Memory
 from ..model.transformer import Transformer
 from ..tokenizer.sentencepiece import TextStream, Tokenizer
 
@@ -59,10 +60,20 @@ class Assistant:
         if tokens >= context:
             raise UserError(f"{where} has {tokens} tokens, and the model's context is {context}; shorten it or leave out earlier turns")
 
-    def answers(self, dialogues: Sequence[Dialogue], config: SamplingConfig, seeds: Sequence[int]) -> list[Answer]:
-        """One answer to each dialogue that ends with a user. Raises UserError when one has no room in the context."""
+    def answers(
+        self,
+        dialogues: Sequence[Dialogue],
+        config: SamplingConfig,
+        seeds: Sequence[int],
+        memory: Memory | None = None,
+        names: Sequence[int] = (),
+    ) -> list[Answer]:
+        """One answer to each dialogue that ends with a user. Raises UserError when one has no room in the context.
+
+        With a memory, of dialogues that were answered before under the same name only what is new is read.
+        """
         prompts = [self.prompt_ids(dialogue) for dialogue in dialogues]
-        completions = generate(self.model, prompts, config, seeds, self.stop_ids, self.tokenizer.vocab_size)
+        completions = generate(self.model, prompts, config, seeds, self.stop_ids, self.tokenizer.vocab_size, memory=memory, names=names)
         return [
             Answer(read_answer(completion.text_ids, self.tokenizer), prompt, completion)
             for prompt, completion in zip(prompts, completions, strict=True)

@@ -7,6 +7,7 @@ from ..assistant.local import Assistant
 from ..chat.dialogue import Dialogue, Message, checked
 from ..core.seeds import seed_for
 from ..generate.config import SamplingConfig
+from ..generate.memory import Memory
 from ..measures.intervals import Figure, rate
 
 Row = dict[str, Any]
@@ -31,7 +32,7 @@ def obedience_rows(
         checked([Message("system", text), Message("user", questions[0])]) for text, questions in zip(instructions, users, strict=True)
     ]
     rows: list[Row] = []
-    broken, full = set[int](), set[int]()
+    broken, full, memory = set[int](), set[int](), Memory()
     for turn in range(1, max(turns) + 1):
         going = [index for index in range(len(dialogues)) if index not in broken | full]
         if turn > 1:
@@ -40,7 +41,7 @@ def obedience_rows(
         full |= {index for index in going if not _has_room(assistant, dialogues[index], sampling)}
         asked = [index for index in going if index not in full]
         seeds = [seed_for(seed, "obedience", index, turn) for index in asked]
-        answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds) if asked else []
+        answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds, memory, asked) if asked else []
         if turn in turns:
             rows += [{"dialogue": index, "turn": turn, "obeyed": False, "answer": None} for index in sorted(broken)]
         for index, answer in zip(asked, answers, strict=True):

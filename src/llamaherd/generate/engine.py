@@ -16,6 +16,7 @@ from ..model.cache import Cache
 from ..model.layout import Layout
 from ..model.transformer import Transformer
 from .config import SamplingConfig
+from .memory import Memory
 from .sampling import choose
 
 READ_TOKENS = 1024
@@ -64,16 +65,23 @@ def steps(
     seeds: Sequence[int],
     stop_ids: Sequence[int],
     pieces: int | None = None,
+    memory: Memory | None = None,
+    names: Sequence[int] = (),
 ) -> Iterator[Step]:
     """Generates token by token until every sequence has stopped, is `max_new_tokens` long or fills the context.
 
     Raises UserError for a prompt without tokens or without room. A stop id is the last one of its sequence. Only the first
-    `pieces` ids are sampled: a model's vocabulary may be padded beyond its tokenizer's.
+    `pieces` ids are sampled: a model's vocabulary may be padded beyond its tokenizer's. A memory knows how the prompts begin,
+    under their `names`, and learns what comes of them.
     """
     _check(prompts, model.config.context)
     room = [min(config.max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
     cache = Cache(model.config, [len(prompt) - 1 for prompt in prompts], max(room), model.device, model.dtype)
-    _read(model, [tuple(prompt[:-1]) for prompt in prompts], cache)
+    before, seen = [tuple(prompt[:-1]) for prompt in prompts], [list(prompt) for prompt in prompts]
+    if memory and (unread := memory.recall(names, before, cache)):
+        model.read(torch.tensor([prompt[-unread:] for prompt in before], device=model.device), cache.ends(unread))
+    else:
+        _read(model, before, cache)
     noise = _uniforms(seeds, max(room)).to(model.device)
     rows = list(range(len(prompts)))
     newest = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
@@ -84,9 +92,14 @@ def steps(
         ids = chosen.tolist()
         yield Step(rows, ids, log_probs.tolist())
         going = [place for place, row in enumerate(rows) if ids[place] not in stop_ids and room[row] > index + 1]
+        if memory:
+            for place in set(range(len(rows))).difference(going):
+                memory.keep(names[rows[place]], seen[rows[place]], cache, place)
         if not going:
             return
         newest = chosen
+        for place in going:
+            seen[rows[place]].append(ids[place])
         if len(going) < len(rows):
             keep = _filled(going)
             cache.keep(keep)
@@ -137,6 +150,8 @@ def generate(
     stop_ids: Sequence[int],
     pieces: int | None = None,
     batch_rows: int = 128,
+    memory: Memory | None = None,
+    names: Sequence[int] = (),
 ) -> list[Completion]:
     """A completion for every prompt, in order, as `steps` makes them; neighbours in a batch have prompts of similar length."""
     assert len(prompts) == len(seeds), "every sequence has its own seed"
@@ -145,7 +160,8 @@ def generate(
     by_length = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     for start in range(0, len(by_length), batch_rows):
         batch = by_length[start : start + batch_rows]
-        for step in steps(model, [prompts[i] for i in batch], config, [seeds[i] for i in batch], stop_ids, pieces):
+        own = [names[i] for i in batch] if memory else ()
+        for step in steps(model, [prompts[i] for i in batch], config, [seeds[i] for i in batch], stop_ids, pieces, memory, own):
             for row, token, log_prob in zip(step.rows, step.ids, step.log_probs, strict=True):
                 completion = completions[batch[row]]
                 completion.ids.append(token)

@@ -37,6 +37,18 @@ class Cache:
         """Where the model reads packed prompts: sequence rows[i] begins with document documents[i] of `layout`."""
         return Prompts(self._store[..., : self.length, :], layout, documents, rows)
 
+    def ends(self, tokens: int) -> "Ends":
+        """Where the model reads the last `tokens` of every sequence, of which what stands before was `put` there."""
+        return Ends(self._store[..., : self.length, :], self._mask[..., : self.length], self.positions, tokens)
+
+    def of(self, row: int) -> Tensor:
+        """[layers, 2, K, tokens, d] what sequence `row` has so far, a copy."""
+        return self._store[:, :, row, :, self._starts[row] : self.length].clone()
+
+    def put(self, row: int, seen: Tensor) -> None:
+        """Lets sequence `row` begin with what `of` gave."""
+        self._store[:, :, row, :, self._starts[row] : self._starts[row] + seen.shape[3]] = seen
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Stores k and v [B, 1, K, d] of one token and attends with q [B, 1, H, d] to all so far."""
         keys, values = self._store[layer]
@@ -92,3 +104,35 @@ class Prompts:
         """Stores k and v [1, N, K, d] of the packed prompts for the sequences that begin with them."""
         for store, new in zip(self._store[layer], (k, v), strict=True):
             store[self._rows] = new[0, self._source].transpose(1, 2)
+
+
+class Ends:
+    """The layout of the last T tokens [B, T] of sequences on their way into a cache: they attend to all before them."""
+
+    def __init__(self, store: Tensor, mask: Tensor, lengths: Tensor, tokens: int):
+        self._store, self._tokens = store, tokens
+        after = torch.ones(tokens, tokens, device=store.device, dtype=torch.bool).triu(1)
+        future = torch.zeros(tokens, store.shape[4], device=store.device, dtype=store.dtype)
+        future[:, store.shape[4] - tokens :].masked_fill_(after, float("-inf"))
+        self._mask = mask + future  # [B, K, T, slots]
+        self._positions = lengths[:, None] - torch.arange(tokens, 0, -1, device=store.device)
+
+    @property
+    def positions(self) -> Tensor:
+        return self._positions
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Stores k and v [B, T, K, d] and attends with q [B, T, H, d]."""
+        self.keep(layer, k, v)
+        keys, values = (x.flatten(0, 1) for x in self._store[layer])
+        batch, tokens, _, size = q.shape
+        queries = q.view(batch, tokens, k.shape[2], -1, size).transpose(1, 2).reshape(len(keys), -1, size)
+        scores = torch.bmm(queries, keys.mT).view(len(keys), tokens, -1, keys.shape[1])
+        scores = torch.add(self._mask.flatten(0, 1)[:, :, None], scores, alpha=size**-0.5)
+        mixed = torch.bmm(scores.softmax(-1, dtype=torch.float32).to(values.dtype).view(len(keys), -1, keys.shape[1]), values)
+        return mixed.view(batch, k.shape[2], tokens, -1, size).transpose(1, 2).reshape(q.shape)
+
+    def keep(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Stores k and v [B, T, K, d]."""
+        for store, new in zip(self._store[layer], (k, v), strict=True):
+            store[:, :, store.shape[2] - self._tokens :] = new.transpose(1, 2)

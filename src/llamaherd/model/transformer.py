@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from .cache import Prompts
+from .cache import Ends, Prompts
 from .config import ModelConfig
 from .layout import Layout
 
@@ -159,8 +159,10 @@ class Trunk(nn.Module):
         out: Tensor = self.norm(last(x, len(blocks), rope, layout.attend, wanted))
         return out
 
-    def read(self, tokens: Tensor, prompts: Prompts) -> None:
-        """Puts the keys and values of packed prompts [1, N] into a cache; no hidden state is made beyond the last keys."""
+    def read(self, tokens: Tensor, prompts: Prompts | Ends) -> None:
+        """Puts the keys and values of packed prompts [1, N], or of their ends [B, T], into a cache; no hidden state is made beyond
+        the last keys.
+        """
         x, rope = self.tok_embeddings(tokens), self._rope(prompts.positions.view(tokens.shape))
         *blocks, last = self.layers
         assert isinstance(last, Block)

@@ -11,6 +11,7 @@ from ..assistant.local import Assistant
 from ..chat.dialogue import Dialogue, Message, checked
 from ..core.seeds import seed_for
 from ..generate.config import SamplingConfig
+from ..generate.memory import Memory
 from .judging import why_unusable
 
 
@@ -63,7 +64,7 @@ def ghost_dialogues(assistant: Assistant, scripts: Sequence[Script], sampling: S
     answers: list[list[str]] = [[] for _ in scripts]
     dropped = {"empty": 0, "tag": 0, "unfinished": 0, "context": 0}
     alive = list(range(len(scripts)))
-    context = assistant.model.config.context
+    context, memory = assistant.model.config.context, Memory()
     for turn in range(max(len(script.users) for script in scripts)):
         asked = [index for index in alive if turn < len(scripts[index].users)]
         dialogues = {index: reminded(scripts[index], answers[index]) for index in asked}
@@ -74,7 +75,8 @@ def ghost_dialogues(assistant: Assistant, scripts: Sequence[Script], sampling: S
         if not asked:
             continue
         seeds = [seed_for(seed, "ghost", first + index, turn) for index in asked]
-        for index, answer in zip(asked, assistant.answers([dialogues[index] for index in asked], sampling, seeds), strict=True):
+        given = assistant.answers([dialogues[index] for index in asked], sampling, seeds, memory, asked)
+        for index, answer in zip(asked, given, strict=True):
             answers[index].append(answer.text)
             reason = why_unusable(answer)
             if reason and (reason != "unfinished" or turn == len(scripts[index].users) - 1):
