@@ -92,6 +92,16 @@ def test_the_curve_of_best_of_n(tiny_folder: Path, tiny_inputs: Path, tmp_path: 
     assert "; oracle of best of 1: " in reject.headline(done)
 
 
+def test_best_of_n_alone(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    both = run(tiny_folder, tiny_inputs, tmp_path / "both", judged_prompts=str(tiny_inputs / "harmless.jsonl"), judged_k=4)
+    alone = run(tiny_folder, tiny_inputs, tmp_path / "alone", judged_prompts=str(tiny_inputs / "harmless.jsonl"), judged_k=4, prompts=[])
+    assert alone.metrics["best_of"] == both.metrics["best_of"]
+    assert rows(alone.path / "samples.jsonl") == rows(alone.path / "dialogues.jsonl") == []
+    assert reject.headline(alone).startswith("oracle of best of 1: ")
+    with pytest.raises(UserError, match="neither prompts nor judged_prompts given"):
+        run(tiny_folder, tiny_inputs, tmp_path / "none", prompts=[])
+
+
 def test_what_cannot_be_sampled(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     write_rows(file, [{"messages": [{"role": "user", "content": "Hi"}], "answer": "Hello"}])

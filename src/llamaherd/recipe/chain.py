@@ -90,13 +90,17 @@ class _Chain:
             self.add(f"{name}-{domain}", "reward", RewardConfig, settings, model=newest, data=so_far, test=so_far, domain=domain)
         rewards = self.rewards(n)
         last = n == recipe.world.versions
-        judged = [self.path("world", "best-of.jsonl")] if n in (1, recipe.world.versions) else []
         self.add(
             f"{name}-samples", "reject", RejectConfig, recipe.reject, model=newest, version=name, world=self.world, **rewards,
-            prompts=[self.path("world", f"{name}-rejection.jsonl")], judged_prompts=judged,
-            pool=[self.path(f"v{earlier}-samples") for earlier in range(1, n)],
+            prompts=[self.path("world", f"{name}-rejection.jsonl")], pool=[self.path(f"v{earlier}-samples") for earlier in range(1, n)],
         )  # fmt: skip
         self.tune(n, f"{name}-rejection" if last else name)
+        if n in (1, recipe.world.versions):
+            # Apart from the samples, since nothing waits for it.
+            self.add(
+                f"{name}-best-of", "reject", RejectConfig, recipe.reject, model=newest, version=name, world=self.world, **rewards,
+                judged_prompts=[self.path("world", "best-of.jsonl")],
+            )  # fmt: skip
         if last:
             self.add(
                 name, "ppo", PpoStageConfig, recipe.ppo, model=self.path(f"{name}-rejection"), **rewards, oracle=self.world,

@@ -71,7 +71,9 @@ _TURNS: dict[str, Callable[[Any, RecipeConfig], float]] = {
     "sft": _tuning,
     "collect": lambda config, recipe: 15.0 * (recipe.world.helpfulness_pairs + recipe.world.safety_pairs),
     "reward": _rewarding,
-    "reject": lambda config, recipe: 8.0 * recipe.world.rejection_prompts * config.k,
+    "reject": lambda config, recipe: (
+        8.0 * (recipe.world.rejection_prompts * config.k if config.prompts else recipe.world.best_of_prompts * config.judged_k)
+    ),
     "ppo": lambda config, recipe: 30.0 * config.ppo.iterations * config.ppo.batch,
     "ghost": lambda config, recipe: 5.0 * recipe.world.ghost_dialogues * sum(recipe.world.ghost_turns),
     "distill": lambda config, recipe: 50.0 * recipe.world.distilled_prompts,

@@ -11,13 +11,14 @@ from pydantic import Field
 from ..core.artifacts import Artifact, building, open_artifact, resolve
 from ..core.chunks import in_chunks
 from ..core.config import Config
+from ..core.errors import UserError
 from ..core.files import read_rows, write_rows
 from ..data.inputs import parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import mean
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, SomePaths, data_file, prompts_of
+from .common import Paths, data_file, prompts_of
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -50,8 +51,8 @@ class RejectConfig(RejectSettings):
     """Helpfulness reward model."""
     safety: Path
     """Safety reward model."""
-    prompts: SomePaths
-    """Files of prompts."""
+    prompts: Paths = ()
+    """Files of prompts; empty: best-of-N is judged and nothing sampled for tuning."""
     pool: Paths = ()
     """Earlier samples whose best answers join the pool: folders that hold best.jsonl."""
     judged_prompts: Paths = ()
@@ -64,19 +65,21 @@ class RejectConfig(RejectSettings):
 
 def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     """Writes samples.jsonl (all candidates), best.jsonl (this version's best), dialogues.jsonl (the pool, ready for tuning) and
-    judged.jsonl (what best-of-N brings on each test prompt)."""
+    judged.jsonl (what best-of-N brings on each test prompt). Raises UserError."""
     from ..assistant.local import Assistant
     from ..data.records import Prompt
     from ..reward.combine import Combination
     from ..reward.model import RewardModel
     from ..rlhf.rejection import PoolRow, best_rows, dialogue_of, pooled, sample_answers
 
+    if not config.prompts and not config.judged_prompts:
+        raise UserError("neither prompts nor judged_prompts given; name at least one file of prompts")
     folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
     files = [data_file(path, "prompts.jsonl") for path in config.prompts]
     judged_files = [data_file(path, "prompts.jsonl") for path in config.judged_prompts]
     pool_files = [data_file(path, "best.jsonl") for path in config.pool]
     assistant = Assistant.load(folders[0])
-    prompts, test_prompts = prompts_of(files, assistant), prompts_of(judged_files, assistant, optional=True)
+    prompts, test_prompts = (prompts_of(some, assistant, optional=not some) for some in (files, judged_files))
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
     parents = parents_of([*(folder / "config.json" for folder in folders), *files, *judged_files, *pool_files])
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
@@ -155,4 +158,5 @@ def headline(artifact: Artifact) -> str:
     picks = ", ".join(f"{n}: {figure['value']:.2f}" for n, figure in curve.items() if figure["value"] is not None)
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in metrics["unusable"].items())
     answers = f"{metrics['candidates']:,} answers" + (f" ({left_out})" if left_out else "")
-    return f"{answers} to {metrics['prompts']:,} prompts, pool of {pool:,}" + (f"; oracle of best of {picks}" if picks else "")
+    sampled = f"{answers} to {metrics['prompts']:,} prompts, pool of {pool:,}" if metrics["prompts"] else ""
+    return "; ".join(filter(None, (sampled, f"oracle of best of {picks}" if picks else "")))

@@ -33,7 +33,7 @@ ARMS: dict[str, tuple[str, set[str]]] = {
     "large-reward-600": ("v5-helpfulness", {"model", "most_pairs"}),
     "large-reward-all": ("v5-helpfulness", {"model"}),
     "small-reward-all": ("v5-helpfulness", {"model"}),
-    "newest-samples": ("v5-samples", {"pool", "judged_prompts"}),
+    "newest-samples": ("v5-samples", {"pool"}),
     "newest-only": ("v5-rejection", {"data"}),
     "stale-safety": ("v5-safety", {"data", "test", "most_pairs"}),
     "fresh-safety": ("v5-safety", {"data", "test", "most_pairs"}),

@@ -85,7 +85,7 @@ def half(recipe: RecipeConfig) -> ModelConfig:
 
 def pool(plan: Variants) -> None:
     """The last tuning on the newest samples alone."""
-    samples = plan.add("newest-samples", f"{plan.last}-samples", {"pool": [], "judged_prompts": []})
+    samples = plan.add("newest-samples", f"{plan.last}-samples", {"pool": []})
     plan.tuned("newest-only", plan.rejection, {f"{plan.last}-samples": f"{samples}/dialogues.jsonl"})
     plan.asked("newest-only", "helpfulness", "safety")
 
