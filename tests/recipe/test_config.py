@@ -74,6 +74,7 @@ def test_all_wrong_settings_are_listed_at_once(recipe_file):
         (["--tune.row_tokens=2000"], "tune.row_tokens: given 2000"),
         (["--ppo.ppo.max_new_tokens=512"], "ppo.ppo.max_new_tokens: given 512, which leaves no room for a prompt"),
         (["--evaluate.sampling.max_new_tokens=512"], "evaluate.sampling.max_new_tokens: given 512"),
+        (["--evaluate.ghost_sampling.max_new_tokens=512"], "evaluate.ghost_sampling.max_new_tokens: given 512"),
         (["--evaluate.ghost_turns=[1,90]"], "evaluate.ghost_turns: 90 turns never fit"),
         (["--world.ghost_turns=[90,91]"], "world.ghost_turns: 90 turns never fit"),
         (["--shards.weights.wiki=2"], "shards.weights: no source wiki; the miniature's are encyclopedia"),

@@ -22,7 +22,7 @@ from llamaherd.tokenizer.training import TokenizerConfig, train_tokenizer
 
 SIZES = {
     "helpfulness_prompts": 7, "safety_prompts": 9, "borderline_prompts": 6, "people_prompts": 5, "ghost_dialogues": 3, "ghost_turns": [1, 3],
-    "sampling": {"temperature": 1.0, "top_p": 0.95, "max_new_tokens": 6},
+    "sampling": {"temperature": 1.0, "top_p": 0.95, "max_new_tokens": 6}, "ghost_sampling": {"temperature": 1.0, "max_new_tokens": 6},
 }  # fmt: skip
 
 

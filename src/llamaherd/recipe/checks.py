@@ -35,7 +35,8 @@ def _lengths(recipe: RecipeConfig, model: ModelConfig) -> Iterator[str]:
     answers = {
         "collect": recipe.collect.max_new_tokens, "reject": recipe.reject.max_new_tokens, "ppo.ppo": recipe.ppo.ppo.max_new_tokens,
         "ghost.sampling": recipe.ghost.sampling.max_new_tokens, "distill.sampling": recipe.distill.sampling.max_new_tokens,
-        "evaluate.sampling": recipe.evaluate.sampling.max_new_tokens, "claims.temperatures": recipe.claims.temperatures.max_new_tokens,
+        "evaluate.sampling": recipe.evaluate.sampling.max_new_tokens,
+        "evaluate.ghost_sampling": recipe.evaluate.ghost_sampling.max_new_tokens, "claims.temperatures": recipe.claims.temperatures.max_new_tokens,
     }  # fmt: skip
     for name, tokens in answers.items():
         if tokens > model.context - LEAST_TURN_TOKENS:

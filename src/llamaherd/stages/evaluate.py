@@ -58,6 +58,8 @@ class EvaluateSettings(Config):
     """Turns at which obedience is measured."""
     sampling: SamplingConfig = SamplingConfig(temperature=1.0, top_p=0.95, max_new_tokens=64)
     """How answers are sampled; greedy ones are reported beside."""
+    ghost_sampling: SamplingConfig = SamplingConfig(max_new_tokens=64)
+    """How answers under lasting constraints are sampled: as in a chat unless told otherwise."""
     prompt_seed: int = 0
     """Draws the test prompts: the same for every version of a run."""
 
@@ -196,7 +198,7 @@ def _ghost(bench: Bench) -> Mapping[str, Any]:
 
         rows, dialogues = obedience_rows(
             bench.assistant, [script.instruction for script in scripts], [script.users for script in scripts], check,
-            config.ghost_turns, config.sampling, seed_for(bench.seed, name),
+            config.ghost_turns, config.ghost_sampling, seed_for(bench.seed, name),
         )  # fmt: skip
         found[name] = obedience_report(rows, config.ghost_turns)
         ids = [hash_of([script.instruction, script.users])[:16] for script in scripts]
