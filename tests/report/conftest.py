@@ -39,10 +39,12 @@ class Builder:
         self.run = run
         self.clock: Iterator[int] = count()
 
-    def artifact(self, name: str, kind: str, stage: str, metrics: dict[str, Any] | None = None) -> None:
+    def artifact(
+        self, name: str, kind: str, stage: str, metrics: dict[str, Any] | None = None, config: dict[str, Any] | None = None
+    ) -> None:
         started = BEGUN + timedelta(seconds=10 * next(self.clock))
         manifest = {
-            "kind": kind, "stage": stage, "config": {}, "seed": 7, "parents": {}, "hash": name, "metrics": metrics or {}, "seconds": 10.0,
+            "kind": kind, "stage": stage, "config": config or {}, "seed": 7, "parents": {}, "hash": name, "metrics": metrics or {}, "seconds": 10.0,
             "energy_wh_estimate": 0.5, "peak_memory_bytes": 250_000_000, "device": "an abacus", "started": started.isoformat(), "finished": (started + timedelta(seconds=10)).isoformat(),
         }  # fmt: skip
         write(self.run / name / "manifest.json", manifest)
@@ -81,7 +83,7 @@ class Builder:
             "people": {"unasked": share}, "ghost": obeyed,
         }  # fmt: skip
         samples = [{"prompt": EVIL, "answer": f"{name} says {EVIL}"}, {"prompt": "Where does Ann live?", "answer": "In Bel."}]
-        self.artifact(f"{name}-evaluation", "evaluation", "evaluate")
+        self.artifact(f"{name}-evaluation", "evaluation", "evaluate", config={"ghost_sampling": {"temperature": 0.6, "top_p": 0.9}})
         kept = [dialogue("seen", 2 if level < 0.3 else 3), dialogue("held_out", 2)]
         report = {"model": name, "tasks": tasks, "samples": samples, "dialogues": kept}
         write(self.run / f"{name}-evaluation" / "evaluation.json", report)
@@ -204,8 +206,9 @@ def build_run(run: Path) -> Path:
         make.reward_model(f"v{n}-safety", "safety", 95)
         judged = [{"best_of": {str(k): min(0.4 + 0.05 * k + 0.01 * (i % 3), 1.2 - 0.05 * k) for k in (1, 2, 4, 8, 16)}} for i in range(40)]
         best = {k: mean([row["best_of"][k] for row in judged]) for k in judged[0]["best_of"]}
-        make.artifact(f"v{n}-samples", "samples", "reject", {"best_of": best, "max_reward": best, "median_reward": best})
-        write_lines(run / f"v{n}-samples" / "judged.jsonl", judged)
+        make.artifact(f"v{n}-samples", "samples", "reject", {"pool": {f"v{n}": 40}})
+        make.artifact(f"v{n}-best-of", "samples", "reject", {"best_of": best, "max_reward": best, "median_reward": best})
+        write_lines(run / f"v{n}-best-of" / "judged.jsonl", judged)
         if n == 5:
             make.model("v5-rejection", "sft")
             make.evaluation("v5-rejection", 0.9)

@@ -75,7 +75,7 @@ def test_what_is_said(page: str) -> None:
     for part in (
         "near duplicate", "seed 7", "value loss", "nothing was metered", "told of v5", "en</th><td>90%</td><td>89.7%", "1.2%",
         "highest at N = 8; from there to N = 16 it changes by \u22120.40", "A model of 1,234 parameters read a corpus of 5,000 tokens",
-        "7 shown, 1 undecided", "0.25 GB", "Act as Ada.", "539 t", "v5 refuses 3 of 10 borderline prompts",
+        "7 shown, 1 undecided", "0.25 GB", "Act as Ada.", "sampled at temperature 0.6, top-p 0.9.", "539 t", "v5 refuses 3 of 10 borderline prompts",
     ):  # fmt: skip
         assert part in text, part
 
@@ -123,7 +123,19 @@ def test_missing_pieces_are_said_and_do_not_crash(run: Path) -> None:
 def test_each_artifact_may_be_missing_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (figures, pictures):
         monkeypatch.setattr(module, "svg", lambda drawn, title: "")  # drawing is tested elsewhere, and slow
-    names = ("world", "corpus", "base", "v0", "v0-evaluation", "v3-evaluation", "v5-helpfulness", "v5-samples", "v5-rejection", "v5")
+    names = (
+        "world",
+        "corpus",
+        "base",
+        "v0",
+        "v0-evaluation",
+        "v3-evaluation",
+        "v5-helpfulness",
+        "v5-samples",
+        "v5-best-of",
+        "v5-rejection",
+        "v5",
+    )
     for folder in (run / name for name in names):
         shutil.move(folder, tmp_path / "aside")
         parsed(build_report(run).html.read_text(encoding="utf-8"))

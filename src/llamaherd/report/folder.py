@@ -31,6 +31,7 @@ _WITHIN_VERSION = (
     "helpfulness",
     "safety",
     "samples",
+    "best-of",
     "rejection",
     "rejection-evaluation",
     "rejection-rewards",

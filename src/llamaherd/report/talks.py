@@ -9,7 +9,7 @@ from ..measures.intervals import Figure
 from . import paper
 from .effects import ghost_turn, helpfulness
 from .figures import Chart, Points, Table, line_chart, point_chart
-from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure
+from .folder import CONSTRAINTS, FIRST, RunFolder, as_figure, dig
 from .pictures import attention_chart, attention_to_instruction
 from .sections import Answer, Sample, Samples, Section
 
@@ -102,11 +102,18 @@ def ghost_section(run: RunFolder) -> Section:
     intro = [
         f"An instruction such as a hobby to mention or a figure to be is given once, before the first turn. {run.label(both[0])} is the last "
         f"version without Ghost Attention's rows in its tuning mix, {run.label(both[1])} the first with them; both were asked the same"
-        + (f", up to turn {turn}." if turn else "."),
+        + (f", up to turn {turn}." if turn else ".") + _sampled(run, both[1]),
         "The paper's numbers are of a human test on attributes of people. The maps are drawn like its figure 10: how much each part of one "
         "dialogue looks at each earlier one, the largest weight over all layers and heads, up to eight neighbouring tokens in one place.",
     ]  # fmt: skip
     return Section("Ghost Attention", intro if charts else [], charts, tables)
+
+
+def _sampled(run: RunFolder, version: str) -> str:
+    """How its answers were sampled, if its evaluation says so."""
+    made = run.artifacts.get(f"{version}-evaluation")
+    sampling = dig(made.manifest, "config", "ghost_sampling") if made else None
+    return f" Answers are sampled at temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}." if sampling else ""
 
 
 def _name(run: RunFolder, version: str) -> str:
