@@ -19,7 +19,7 @@ OWN = RUN / "claims"
 REWARDS = {"helpfulness", "safety"}
 ARMS: dict[str, tuple[str, set[str]]] = {
     "joint-reward": ("v5-safety", {"other_share"}),
-    "hot-ppo": ("v5", {"optimizer.lr", "ppo.beta", "ppo.kl_budget_nats", "ppo.patience"}),
+    "hot-ppo": ("v5", {"optimizer.lr", "ppo.beta", "ppo.kl_budget_nats", "ppo.patience", "ppo.check_every"}),
     "guarded-ppo": ("v5", {"optimizer.lr", "ppo.beta"}),
     "distilled-without-choice": ("v5-rejection", {"data"}),
     "undistilled": ("v5-rejection", {"data", "shares"}),

@@ -17,7 +17,7 @@ class ClaimsConfig(Config):
     """Comparisons of a reward model that learns from one batch alone; of fewer all are taken."""
     safety_shares: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.0, 0.01, 0.1, 0.25, 0.5)
     """Shares of the safety data in the last version's tuning mix, beside all of it (the paper's figure 15)."""
-    hot_lr: float = Field(2e-4, gt=0)
+    hot_lr: float = Field(5e-4, gt=0)
     """Learning rate of the PPO that is to go wrong."""
     hot_beta: float = Field(0.0, ge=0)
     """Its weight of the KL to the starting policy."""

@@ -25,9 +25,10 @@ def joint_reward(plan: Variants) -> None:
 
 
 def hot_ppo(plan: Variants) -> None:
-    """PPO with too high a rate and too little hold, with and without the recipe's KL budget and patience."""
+    """PPO with too high a rate and too little hold, with and without the recipe's guard: KL budget, patience, choice of the best look."""
     hot = {"optimizer.lr": plan.settings.hot_lr, "ppo.beta": plan.settings.hot_beta}
-    for name, guard in (("hot-ppo", {"ppo.kl_budget_nats": ALL, "ppo.patience": int(ALL)}), ("guarded-ppo", {})):
+    unguarded = {"ppo.kl_budget_nats": ALL, "ppo.patience": int(ALL), "ppo.check_every": plan.recipe.ppo.ppo.iterations}
+    for name, guard in (("hot-ppo", unguarded), ("guarded-ppo", {})):
         plan.add(name, plan.last, {**hot, **guard})
         plan.asked(name, "helpfulness", "rewards")
 

@@ -26,7 +26,7 @@ def hot_ppo(seeds: Sequence[SeedRun]) -> Claim:
         compared("hot PPO: helpfulness by the oracle, minus before: fallen", "the oracle's helpfulness, fallen", seeds, after("hot-ppo"),
                  *HELPFULNESS, direction="below"),
         _distance(seeds),
-        compared("hot PPO with the recipe's KL budget and patience: helpfulness by the oracle, minus before: not fallen",
+        compared("hot PPO with the recipe's guard: helpfulness by the oracle, minus before: not fallen",
                  "with the guard: the oracle's helpfulness, not fallen", seeds, after("guarded-ppo"), *HELPFULNESS,
                  threshold=-ORACLE_LOSS_ALLOWED),
         compared("hot PPO: helpfulness by the oracle, with the guard minus without", "the oracle's helpfulness, without guard to with", seeds,
