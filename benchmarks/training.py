@@ -118,15 +118,12 @@ def cases(options: argparse.Namespace) -> list[Case]:
         return Pair(chosen, rejected, 0.0, (1.0, 1.0))
 
     texts = [[whole(width + 1) for _ in range(rows)] for _ in range(BATCHES)]
+    documents = [[document for row in batch for document in cut(row)] for batch in texts]
     tuning = [[dialogue() for _ in range(dialogues)] for _ in range(BATCHES)]
     return [
         language_case(f"pretraining, {rows} rows of {width} tokens", options.model, texts, texts),
-        language_case(
-            "the same rows of documents of 10 to 40 tokens, which ours keeps apart",
-            options.model,
-            [[document for row in batch for document in cut(row)] for batch in texts],
-            texts,
-        ),
+        language_case("the same rows of documents of 10 to 40 tokens, which ours keeps apart", options.model, documents, texts),
+        language_case("the same documents, which both keep apart", options.model, documents, documents),
         language_case(f"tuning, {dialogues} dialogues of 30 to 198 tokens", options.model, tuning, tuning),
         reward_case(
             f"reward model, {pairs} pairs of 30 to 148 tokens", options.model, [[pair() for _ in range(pairs)] for _ in range(BATCHES)]

@@ -31,5 +31,5 @@ def test_both_sides_train_on_as_many_tokens_to_the_same_loss(monkeypatch: pytest
 def test_the_whole_table(capsys: pytest.CaptureFixture[str]) -> None:
     training.main(["--model", "tiny", "--pairs", "1", "--share", "0.05"])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert all(float(row.split("|")[4]) > 0 for row in rows[1:])
