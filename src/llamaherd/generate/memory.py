@@ -27,8 +27,7 @@ class Memory:
 
     def recall(self, names: Sequence[int], prompts: Sequence[Sequence[int]], cache: Cache) -> int | None:
         """Puts what is known of every prompt into the cache, all but its last T tokens; returns T, or None if all are to be read whole."""
-        unread = max(len(prompt) - self._common(name, prompt) for name, prompt in zip(names, prompts, strict=True))
-        unread = max(1, unread)
+        unread = max(1, *(len(prompt) - self._common(name, prompt) for name, prompt in zip(names, prompts, strict=True)))
         if unread >= min(map(len, prompts)):
             return None
         for place, (name, prompt) in enumerate(zip(names, prompts, strict=True)):

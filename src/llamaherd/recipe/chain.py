@@ -3,7 +3,7 @@
 world -> corpus -> tokenizer -> shards -> base -> v0-early, v0
 then for n = 1..N: vn-preferences -> vn-helpfulness, vn-safety -> vn-samples -> vn (the last one: vn-rejection -> PPO -> vn)
 after version `ghost_after`, unless it is the last: ghost, distilled; every version has an evaluation by the oracle, and at the
-end a judgement by the last reward models
+end a judgement by the last reward models; best-of-N is judged for the first version and the last
 """
 
 from dataclasses import replace
