@@ -33,3 +33,14 @@ def test_the_whole_table(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) == 6
     assert all(float(row.split("|")[4]) > 0 for row in rows[1:])
+
+
+def test_two_processes_do_the_work_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    training.main(["--model", "tiny", "--pairs", "1", "--share", "0.05", "--processes", "2", "--only", "tuning"])
+    assert float(capsys.readouterr().out.splitlines()[-1].split("|")[4]) > 0
+
+
+def test_processor_time_of_two_processes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        training.main(["--processes", "2", "--clock", "cpu"])
+    assert "--clock wall" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from llamaherd.model.transformer import (
     FeedForward,
     RMSNorm,
     Scorer,
+    end_to_end,
     initialise,
     materialise,
     new_model,
@@ -218,3 +219,22 @@ def test_blocks_of_sequences_attend_over_their_own_slots(monkeypatch: pytest.Mon
     whole = cached(prompts, answers)
     monkeypatch.setattr("llamaherd.model.cache.BLOCK_ROWS", 2)
     assert torch.allclose(cached(prompts, answers), whole, atol=1e-6)
+
+
+def test_weights_that_follow_each_other_are_one_matrix_without_a_copy() -> None:
+    attention = new_model(SMALL, seed=1).layers[0].attention
+    parts = attention.wq, attention.wk, attention.wv
+    assert end_to_end(*parts) is None, "no gradient would reach the parts"
+    with torch.no_grad():
+        together = end_to_end(*parts)
+        assert together is not None and together.data_ptr() == attention.wq.weight.data_ptr()
+        assert torch.equal(together, torch.cat([part.weight for part in parts]))
+        attention.wk.weight = torch.nn.Parameter(attention.wk.weight.clone())
+        assert end_to_end(*parts) is None
+
+
+def test_one_product_for_queries_keys_and_values_changes_no_logit() -> None:
+    model, tokens = new_model(SMALL, seed=1), torch.arange(20)[None]
+    apart = model(tokens).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), apart, atol=1e-6, rtol=1e-6)

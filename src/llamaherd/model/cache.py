@@ -55,7 +55,7 @@ class Cache:
         assert self.length < keys.shape[2], f"cache of {self.length} slots is full"
         keys[:, :, self.length], values[:, :, self.length] = k[:, 0], v[:, 0]
         # Query heads that share keys are rows of one product: that reads each key once, where a general kernel repeats it.
-        queries = q.view(-1, q.shape[2] // k.shape[2], q.shape[3])
+        queries = q.reshape(-1, q.shape[2] // k.shape[2], q.shape[3])
         outputs = [self._attend(queries, keys, values, first) for first in range(0, len(q), BLOCK_ROWS)]
         if layer == len(self._store) - 1:
             self.length += 1
@@ -126,7 +126,7 @@ class Ends:
         self.keep(layer, k, v)
         keys, values = (x.flatten(0, 1) for x in self._store[layer])
         batch, tokens, _, size = q.shape
-        queries = q.view(batch, tokens, k.shape[2], -1, size).transpose(1, 2).reshape(len(keys), -1, size)
+        queries = q.reshape(batch, tokens, k.shape[2], -1, size).transpose(1, 2).reshape(len(keys), -1, size)
         scores = torch.bmm(queries, keys.mT).view(len(keys), tokens, -1, keys.shape[1])
         scores = torch.add(self._mask.flatten(0, 1)[:, :, None], scores, alpha=size**-0.5)
         mixed = torch.bmm(scores.softmax(-1, dtype=torch.float32).to(values.dtype).view(len(keys), -1, keys.shape[1]), values)

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 from .cache import Ends, Prompts
 from .config import ModelConfig
@@ -58,6 +58,29 @@ def only(wanted: Tensor | None, x: Tensor) -> Tensor:
     return x if wanted is None else x.index_select(1, wanted)
 
 
+def end_to_end(*parts: nn.Linear) -> Tensor | None:
+    """One matrix over layers whose weights follow each other in memory; None where they do not, or are to have gradients."""
+    if torch.is_grad_enabled() or any(type(part) is not nn.Linear for part in parts):
+        return None
+    weights = [part.weight for part in parts]
+    first, after = weights[0], weights[0].data_ptr()
+    for weight in weights:
+        if weight.data_ptr() != after or not weight.is_contiguous():
+            return None
+        after += weight.nbytes
+    if after > first.untyped_storage().data_ptr() + first.untyped_storage().nbytes():
+        return None  # neighbours by chance
+    return first.as_strided((sum(map(len, weights)), first.shape[1]), first.stride())
+
+
+@torch.no_grad()
+def lay_end_to_end(*parts: nn.Linear) -> None:
+    """Gives layers of equal width new memory, in which their weights follow each other."""
+    together = torch.cat([part.weight for part in parts])
+    for part, weight in zip(parts, together.split([part.out_features for part in parts]), strict=True):
+        part.weight = nn.Parameter(weight, requires_grad=part.weight.requires_grad)
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight, the mean in float32."""
 
@@ -82,10 +105,18 @@ class Attention(nn.Module):
         self.wo = nn.Linear(config.heads * config.head_size, config.dim, bias=False)
 
     def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | None) -> Tensor:
-        q = self.wq(x).view(*x.shape[:2], -1, self.head_size)
-        mixed = attend(layer, rotate(q, rope), *self.keys_values(x, rope)).flatten(2)
-        out: Tensor = self.wo(only(wanted, mixed))
+        out: Tensor = self.wo(only(wanted, attend(layer, *self._heads(x, rope)).flatten(2)))
         return out
+
+    def _heads(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q [B, T, H, d], k and v [B, T, K, d] of x [B, T, D], by one product where that is possible."""
+        weight = end_to_end(self.wq, self.wk, self.wv)
+        if weight is None:
+            q = self.wq(x).view(*x.shape[:2], -1, self.head_size)
+            return rotate(q, rope), *self.keys_values(x, rope)
+        heads, kv = linear(x, weight).view(*x.shape[:2], -1, self.head_size), self.wv.out_features // self.head_size
+        turned = rotate(heads[:, :, :-kv], rope)
+        return turned[:, :, :-kv], turned[:, :, -kv:], heads[:, :, -kv:]
 
     def keys_values(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
         """What other tokens see of x [B, T, D]: two of [B, T, K, d]."""
@@ -235,6 +266,8 @@ def materialise(model: M, device: torch.device | str = "cpu", dtype: torch.dtype
     if tied:
         assert isinstance(model, Transformer)
         model.output.weight = model.tok_embeddings.weight
+    for attention in (module for module in model.modules() if isinstance(module, Attention)):
+        lay_end_to_end(attention.wq, attention.wk, attention.wv)
     return model
 
 
