@@ -227,7 +227,8 @@ def test_weights_that_follow_each_other_are_one_matrix_without_a_copy() -> None:
     assert end_to_end(*parts) is None, "no gradient would reach the parts"
     with torch.no_grad():
         together = end_to_end(*parts)
-        assert together is not None and together.data_ptr() == attention.wq.weight.data_ptr()
+        assert together is not None
+        assert together.data_ptr() == attention.wq.weight.data_ptr()
         assert torch.equal(together, torch.cat([part.weight for part in parts]))
         attention.wk.weight = torch.nn.Parameter(attention.wk.weight.clone())
         assert end_to_end(*parts) is None

@@ -77,7 +77,7 @@ def end_to_end(*parts: nn.Linear) -> Tensor | None:
 def lay_end_to_end(*parts: nn.Linear) -> None:
     """Gives layers of equal width new memory, in which their weights follow each other."""
     together = torch.cat([part.weight for part in parts])
-    for part, weight in zip(parts, together.split([part.out_features for part in parts]), strict=True):
+    for part, weight in zip(parts, torch.split(together, [part.out_features for part in parts]), strict=True):
         part.weight = nn.Parameter(weight, requires_grad=part.weight.requires_grad)
 
 
