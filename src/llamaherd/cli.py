@@ -20,10 +20,10 @@ data = App(name="data", help="Documents, shards and a look at what is trained.",
 tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
 app.command(data)
 app.command(tokenizer)
-for _function in (recipes.run, recipes.claims, talk.chat, talk.generate, talk.score, talk.evaluate):
-    app.command(_function)
-for _function in (looks.stats, looks.show):
-    data.command(_function)
+for _command in (recipes.run, recipes.claims, talk.chat, talk.generate, talk.score, talk.evaluate):
+    app.command(_command)
+for _look in (looks.stats, looks.show):
+    data.command(_look)
 
 
 class Stage(NamedTuple):
@@ -83,8 +83,8 @@ def _stage_command(stage: Stage) -> Any:
     return run_stage
 
 
-for _command, _stage in STAGES.items():
-    _group, _, _verb = _command.rpartition(" ")
+for _name, _stage in STAGES.items():
+    _group, _, _verb = _name.rpartition(" ")
     {"": app, "data": data, "tokenizer": tokenizer}[_group].command(_stage_command(_stage), name=_verb)
 
 
