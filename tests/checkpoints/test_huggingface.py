@@ -284,11 +284,11 @@ def test_pickles_are_never_read(folder: Path, name: str) -> None:
         ),
         (
             lambda tensors: tensors.update({"model.norm.weight": torch.ones(32, dtype=torch.int8)}),
-            "model.norm.weight is of type int8",
+            "model.norm.weight is of type I8",
         ),
         (
             lambda tensors: tensors.update({"model.norm.weight": torch.ones(32).to(torch.float8_e4m3fn)}),
-            "is of type float8_e4m3fn",
+            "is of type F8_E4M3",
         ),
     ],
     ids=["missing", "unexpected", "bias", "shape", "nan", "inf", "int8", "float8"],
@@ -353,7 +353,7 @@ def test_shards_that_are_missing_wrong_or_elsewhere(sharded: Path) -> None:
         sharded / "a.safetensors",
     )
     assert f"FOLDER/a.safetensors: lacks {first}" in refused(sharded)
-    for wrong in ("[]", '{"metadata": {}}', '{"weight_map": ["a"]}'):
+    for wrong in ('{"metadata": {}}', '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}'):
         (sharded / "model.safetensors.index.json").write_text(wrong)
         assert "has no weight_map" in refused(sharded)
     (sharded / "model.safetensors.index.json").write_text(index.replace("a.safetensors", "../a.safetensors"))
@@ -371,7 +371,7 @@ def test_what_was_written_wrongly_is_found(tokenizer: Tokenizer, tmp_path: Path)
     files = HuggingFaceFiles(model, tokenizer)
     files.save(tmp_path)
     change_weights(tmp_path, lambda tensors: tensors["model.norm.weight"][3].mul_(1.0001))
-    with pytest.raises(OSError, match=r"model\.safetensors: norm\.weight was not written as it is in memory"):
+    with pytest.raises(OSError, match=r"norm\.weight was not written as it was meant"):
         verify_folder(model, tokenizer, tmp_path)
     files.load(tmp_path)
     verify_folder(model, tokenizer, tmp_path)
@@ -380,5 +380,5 @@ def test_what_was_written_wrongly_is_found(tokenizer: Tokenizer, tmp_path: Path)
         verify_folder(model, tokenizer, tmp_path)
     files.save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(OSError, match=r"model\.safetensors: cannot be read back"):
+    with pytest.raises(OSError, match=r"model\.safetensors: damaged .*cannot be read back"):
         verify_folder(model, tokenizer, tmp_path)

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,6 @@ FRAGMENTS = [
 
 texts = st.lists(st.one_of(st.text(max_size=10), st.sampled_from(FRAGMENTS)), max_size=10).map("".join)
 texts = texts.filter(lambda text: not any(name in text for name in ("<s>", "</s>", "<unk>")))
-
-
-@pytest.fixture(scope="module")
-def data() -> Path:
-    folder = os.environ.get("LLAMAHERD_DATA")
-    if not folder:
-        pytest.skip("set LLAMAHERD_DATA to the folder of public test data")
-    return Path(folder)
 
 
 def written(tokenizer: Tokenizer, folder: Path) -> Any:
