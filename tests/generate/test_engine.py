@@ -172,5 +172,5 @@ def test_a_prompt_that_comes_several_times_is_read_once(model: Transformer, monk
 
 def test_prompts_are_read_in_parts(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = generate(model, prompts(), GREEDY, range(7), STOPS)
-    monkeypatch.setattr("llamaherd.generate.engine.READ_TOKENS", 25)
+    monkeypatch.setattr("llamaherd.generate.growing.READ_TOKENS", 25)
     assert [completion.ids for completion in generate(model, prompts(), GREEDY, range(7), STOPS)] == [c.ids for c in whole]

@@ -3,8 +3,9 @@ import torch
 
 from llamaherd.core.seeds import python_rng, torch_rng
 from llamaherd.generate.config import SamplingConfig
-from llamaherd.generate.engine import Completion, generate
+from llamaherd.generate.engine import generate
 from llamaherd.generate.memory import Memory
+from llamaherd.generate.sequence import Completion
 from llamaherd.model.config import ModelConfig
 from llamaherd.model.transformer import Transformer
 
@@ -33,7 +34,7 @@ def talk(model: Transformer, memory: Memory | None, edited: bool = False) -> lis
     for turn in range(4):
         prompts = [[*prompt, *asked(turn, name)] for prompt, name in zip(prompts, NAMES, strict=True)]
         seeds = [100 * turn + name for name in NAMES]
-        said.append(generate(model, prompts, SAMPLED, seeds, STOPS, memory=memory, names=NAMES))
+        said.append(generate(model, prompts, SAMPLED, seeds, STOPS, memory=memory))
         prompts = [
             prompt + completion.text_ids[: -1 if edited else None] + [5]
             for prompt, completion in zip(prompts, said[-1], strict=True)
@@ -69,27 +70,52 @@ def test_beyond_the_limit_all_is_read_whole(model: Transformer, read: list[int])
     assert read == whole
 
 
-def test_the_limit_counts_what_is_there(model: Transformer) -> None:
-    memory = Memory(most_bytes=3 * 2 * 2 * 8 * 4 * 20)  # 20 tokens of 3 layers, keys and values, 2 heads of 8 float32
-    known = 0
-    for name in range(4):
-        generate(model, [asked(0, name)[:4]], SAMPLED.model_copy(update={"max_new_tokens": 5}), [name], (), memory=memory, names=[name])
-        known += memory.recall([name], [[*asked(0, name)[:4], 7]], _cache(model)) is not None
-    assert known == 2, "8 tokens each: the prompt and four of five answers"
+def seen(tokens: int) -> torch.Tensor:
+    return torch.zeros(1, 2, 1, tokens, 1)
+
+
+def test_what_was_used_longest_ago_is_forgotten_first() -> None:
+    memory = Memory(most_bytes=3 * seen(10).nbytes)
+    sequences = [tuple(range(first, first + 10)) for first in (0, 100, 200, 300)]
+    for sequence in sequences[:3]:
+        memory.keep(sequence, seen(10))
+    assert memory.find([*sequences[0], 7]) is not None
+    memory.keep(sequences[3], seen(10))
+    assert [memory.find(sequence) is not None for sequence in sequences] == [True, False, True, True]
+    memory.keep(range(1000, 1040), seen(40))
+    assert memory.find(range(1000, 1040)) is None, "larger than all that may be kept"
+    assert memory.find(sequences[0]) is not None
+
+
+def test_a_longer_sequence_takes_the_place_of_its_beginning() -> None:
+    memory = Memory(most_bytes=seen(50).nbytes)
+    for length in range(10, 51):
+        memory.keep(range(length), seen(length))
+    memory.keep(range(20), seen(20))  # known already
+    found = memory.find(range(60))
+    assert found is not None
+    assert (found[1], found[0].seen.shape[3]) == (50, 50)
+
+
+def test_the_longest_common_beginning_is_found() -> None:
+    memory = Memory()
+    memory.keep([*range(30), 1, 2, 3], seen(33))
+    memory.keep([*range(30), *range(60, 80)], seen(50))
+    memory.keep(range(500, 530), seen(30))
+    for ids, tokens in (([*range(30), 9], 30), ([*range(30), *range(60, 69), 5], 39), (range(17), 17), ([*range(9), 4, 4], 9)):
+        found = memory.find(ids)
+        assert found is not None
+        assert found[1] == tokens
+        assert found[0].ids[:tokens] == tuple(ids)[:tokens]
+    assert memory.find(range(7)) is None, "less than a block"
 
 
 def test_of_a_longer_prompt_only_the_end_is_read(model: Transformer, read: list[int]) -> None:
     memory, prompt = Memory(), asked(0, 0)
-    first = generate(model, [prompt], SAMPLED, [0], (), memory=memory, names=[0])[0]
-    generate(model, [[*prompt, *first.ids, 3, 4, 5]], SAMPLED, [1], (), memory=memory, names=[0])
+    first = generate(model, [prompt], SAMPLED, [0], (), memory=memory)[0]
+    generate(model, [[*prompt, *first.ids, 3, 4, 5]], SAMPLED, [1], (), memory=memory)
     # The last answered token was chosen but never seen, and the last of a prompt is the first step.
     assert read == [len(prompt) - 1, 3]
     other = [9, *prompt[1:], *first.ids, 3]
-    generate(model, [other], SAMPLED, [1], (), memory=memory, names=[0])
+    generate(model, [other], SAMPLED, [1], (), memory=memory)
     assert read[2] == len(other) - 1, "another dialogue under the same name"
-
-
-def _cache(model: Transformer):  # type: ignore[no-untyped-def]
-    from llamaherd.model.cache import Cache
-
-    return Cache(model.config, [5], 5, model.device, model.dtype)

@@ -5,7 +5,8 @@ import torch
 
 from llamaherd.core.seeds import python_rng
 from llamaherd.generate.config import SamplingConfig
-from llamaherd.generate.engine import Completion, generate
+from llamaherd.generate.engine import generate
+from llamaherd.generate.sequence import Completion
 from llamaherd.model.transformer import Transformer
 
 STOPS = (2, 1)

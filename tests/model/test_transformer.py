@@ -239,3 +239,18 @@ def test_one_product_for_queries_keys_and_values_changes_no_logit() -> None:
     apart = model(tokens).detach()
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), apart, atol=1e-6, rtol=1e-6)
+
+
+def test_checkpointing_gives_the_same_gradients_to_the_bit() -> None:
+    tokens, results = torch.arange(20)[None] % 50, []
+    for checkpointing in (False, True):
+        model, kept = new_model(SMALL, 0), []
+        model.checkpointing = checkpointing
+        with torch.autograd.graph.saved_tensors_hooks(lambda value: kept.append(value.numel()) or value, lambda value: value):  # noqa: B023
+            loss = model(tokens, None).square().sum()
+        loss.backward()
+        results.append(([weight.grad for weight in model.parameters()], sum(kept)))
+    for plain, again in zip(results[0][0], results[1][0], strict=True):
+        assert plain is not None
+        assert plain.equal(again)
+    assert results[1][1] < results[0][1] / 2, "blocks kept more than their inputs"

@@ -1,40 +1,139 @@
-"""The one engine: ids in, ids and log-probabilities out. Chat, rollouts, rejection sampling and evaluation use it.
+"""The one engine: ids in, ids and log-probabilities out. Chat, rollouts, rejection sampling, evaluation and serving use it.
 
-Sequences of a batch share a cache; finished ones leave it, and a prompt that comes several times is read once. Every
-sequence brings its own seed, so what it samples does not depend on its neighbours (but for rounding in the last bits).
+Prompts wait; `step` lets them in where there is room, makes one token for every sequence at work and tells of each. Sequences that
+end leave. Every sequence brings its own settings and seed, so what it samples does not depend on its neighbours (but for rounding
+in the last bits, and not even for that with a fixed number of slots). `steps` and `generate` are the engine for a list of prompts.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..model.cache import Cache
-from ..model.layout import Layout
 from ..model.transformer import Transformer
+from ..tokenizer.sentencepiece import Tokenizer
 from .config import SamplingConfig
+from .fixed import Fixed
+from .growing import Growing
 from .memory import Memory
-from .sampling import choose
+from .sampling import choose, penalised
+from .score import alternatives, score_prompt
+from .sequence import Completion, Event, Rule, Running
+from .stops import StopText
 
-READ_TOKENS = 1024
-"""Prompt tokens read at a time: what a layer makes of them stays in a core's cache."""
+ROWS = 128
+"""Sequences at work at once."""
+SLOTS = 16
+"""The same in the invariant mode, where a step costs as much for one as for all."""
 
 
-@dataclass
-class Completion:
-    """What one sequence became. `log_probs` are the model's own (temperature 1, no nucleus), one per id, the stop included."""
+class Engine:
+    """Sequences of one model, which come and go. Only its own thread may call it.
 
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    finished: bool = False
+    A stop id is the last one of its sequence. Only the first `pieces` ids are sampled (None: those of the tokenizer): a model's
+    vocabulary may be padded beyond its tokenizer's. Texts, and stops that are texts, need a tokenizer. With a memory, beginnings
+    of prompts are read once and kept. `continuous` lets prompts in whenever there is room, otherwise all at once when none is at work.
+    `invariant` keeps the shapes of every step: ids and log-probabilities are then the same bits whatever else is at work, in which
+    order it came and what a memory knew; `rows`, threads and machine must stay. Raises UserError where the machine cannot promise that.
+    """
+
+    def __init__(
+        self, model: Transformer, stop_ids: Sequence[int] = (), tokenizer: Tokenizer | None = None, *, pieces: int | None = None,
+        rows: int | None = None, memory: Memory | None = None, continuous: bool = True, invariant: bool = False,
+    ):  # fmt: skip
+        self._model, self._stop_ids, self._tokenizer = model, frozenset(stop_ids), tokenizer
+        self._pieces = tokenizer.vocab_size if pieces is None and tokenizer else pieces
+        self._rows = rows or (SLOTS if invariant else ROWS)
+        self._continuous, self._invariant = continuous, invariant
+        with torch.inference_mode():
+            self._batch: Growing | Fixed = Fixed(model, self._rows, memory) if invariant else Growing(model, memory)
+        self._waiting: deque[Running] = deque()
+        self._count = 0
 
     @property
-    def text_ids(self) -> list[int]:
-        """The ids without the stop."""
-        return self.ids[:-1] if self.finished else self.ids
+    def busy(self) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self._waiting or self._batch.running)
+
+    def add(self, prompt: Sequence[int], sampling: SamplingConfig, seed: int, what: str = "the prompt") -> int:
+        """The number of a new sequence, which waits for its turn. Raises UserError for a prompt without tokens or without room."""
+        room = room_for(prompt, sampling, self._model, what)
+        if sampling.stop and not self._tokenizer:
+            raise UserError("stop texts are found in decoded text; give the engine a tokenizer, or stop at ids")
+        self._count += 1
+        text = StopText(self._tokenizer, sampling.stop) if self._tokenizer else None
+        self._waiting.append(Running(self._count, list(prompt), sampling, seed, room, text))
+        return self._count
+
+    def cancel(self, sequence: int) -> bool:
+        """Drops a sequence, which has no more events; False when there is none of this number."""
+        if any(running.number == sequence for running in self._batch.running):
+            with torch.inference_mode():
+                self._batch.leave({sequence})
+            return True
+        before = len(self._waiting)
+        self._waiting = deque(running for running in self._waiting if running.number != sequence)
+        return len(self._waiting) < before
+
+    @torch.inference_mode()
+    def step(self) -> list[Event]:
+        """One token for each sequence at work. Empty when nothing is at work, or when prompts are still being read."""
+        at_work = len(self._batch.running)
+        if self._waiting and at_work < self._rows and (self._continuous or not at_work):
+            count = min(len(self._waiting), self._rows - at_work)
+            self._admit([self._waiting.popleft() for _ in range(count)])
+        if not self._batch.running:
+            return []
+        running, logits = self._batch.logits()
+        if not running:
+            return []
+        events = self._events(running, logits.float())
+        if gone := {event.sequence for event in events if event.reason}:
+            self._batch.leave(gone)
+        return events
+
+    def _admit(self, sequences: list[Running]) -> None:
+        if not self._invariant:
+            for sequence in sequences:
+                if sequence.sampling.prompt_log_probs:
+                    score_prompt(self._model, sequence)
+        self._batch.admit(sequences)
+
+    def _events(self, running: list[Running], logits: Tensor) -> list[Event]:
+        ids = self._chosen(running, logits[:, : self._pieces])
+        log_probs = logits.log_softmax(-1)
+        own = log_probs.gather(-1, ids[:, None])[:, 0].tolist()
+        asked = max(sequence.sampling.top_log_probs for sequence in running)
+        told = alternatives(log_probs, asked) if asked else []
+        return [
+            sequence.take(id, own[row], told[row][: sequence.sampling.top_log_probs] if told else [], id in self._stop_ids)
+            for row, (sequence, id) in enumerate(zip(running, ids.tolist(), strict=True))
+        ]
+
+    def _chosen(self, running: list[Running], logits: Tensor) -> Tensor:
+        """[B] the next id of each sequence by its own settings; those with equal settings are chosen together."""
+        uniform = torch.tensor([sequence.noise for sequence in running], device=logits.device)
+        groups: dict[Rule, list[int]] = {}
+        for row, sequence in enumerate(running):
+            groups.setdefault(sequence.rule, []).append(row)
+        if len(groups) == 1:
+            return self._by_rule(running, logits, uniform)
+        chosen = torch.empty(len(running), dtype=torch.long, device=logits.device)
+        for rows in groups.values():
+            index = torch.tensor(rows, device=logits.device)
+            chosen[index] = self._by_rule([running[row] for row in rows], logits[index], uniform[index])
+        return chosen
+
+    def _by_rule(self, running: list[Running], logits: Tensor, uniform: Tensor) -> Tensor:
+        """[B] the next ids of sequences with equal settings."""
+        temperature, top_p, top_k, min_p, penalty = running[0].rule
+        if penalty != 1:
+            seen = torch.stack([sequence.seen(logits.shape[1], logits.device) for sequence in running])
+            logits = penalised(logits, seen, penalty)
+        return choose(logits, temperature, top_p, uniform, top_k, min_p)
 
 
 @dataclass
@@ -46,18 +145,19 @@ class Step:
     log_probs: list[float]
 
 
-def _check(prompts: Sequence[Sequence[int]], context: int) -> None:
-    for index, prompt in enumerate(prompts):
-        if not prompt:
-            raise UserError(f"prompt {index + 1} has no tokens; an empty raw prompt starts from the beginning-of-sequence id")
-        if len(prompt) >= context:
-            raise UserError(
-                f"prompt {index + 1} has {len(prompt)} tokens and the model's context is {context}, which leaves no room "
-                "for an answer; shorten it or drop earlier turns"
-            )
+def room_for(prompt: Sequence[int], sampling: SamplingConfig, model: Transformer, what: str) -> int:
+    """How many tokens may follow a prompt. Raises UserError when it has no tokens or leaves no room."""
+    if not prompt:
+        raise UserError(f"{what} has no tokens; an empty raw prompt starts from the beginning-of-sequence id")
+    context = model.config.context
+    if len(prompt) >= context:
+        raise UserError(
+            f"{what} has {len(prompt)} tokens and the model's context is {context}, which leaves no room "
+            "for an answer; shorten it or drop earlier turns"
+        )
+    return min(sampling.max_new_tokens, context - len(prompt))
 
 
-@torch.inference_mode()
 def steps(
     model: Transformer,
     prompts: Sequence[Sequence[int]],
@@ -66,105 +166,58 @@ def steps(
     stop_ids: Sequence[int],
     pieces: int | None = None,
     memory: Memory | None = None,
-    names: Sequence[int] = (),
 ) -> Iterator[Step]:
-    """Generates token by token until every sequence has stopped, is `max_new_tokens` long or fills the context.
-
-    Raises UserError for a prompt without tokens or without room. A stop id is the last one of its sequence. Only the first
-    `pieces` ids are sampled: a model's vocabulary may be padded beyond its tokenizer's. A memory knows how the prompts begin,
-    under their `names`, and learns what comes of them.
+    """Generates token by token, for all prompts at once, until every sequence has stopped, is `max_new_tokens` long or fills the
+    context. Raises UserError for a prompt without tokens or without room.
     """
-    _check(prompts, model.config.context)
-    room = [min(config.max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
-    cache = Cache(model.config, [len(prompt) - 1 for prompt in prompts], max(room), model.device, model.dtype)
-    before, seen = [tuple(prompt[:-1]) for prompt in prompts], [list(prompt) for prompt in prompts]
-    if memory and (unread := memory.recall(names, before, cache)):
-        model.read(torch.tensor([prompt[-unread:] for prompt in before], device=model.device), cache.ends(unread))
-    else:
-        _read(model, before, cache)
-    noise = _uniforms(seeds, max(room)).to(model.device)
-    rows = list(range(len(prompts)))
-    newest = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
-    for index in range(max(room)):
-        logits = model(newest[:, None], cache)[:, 0].float()
-        chosen = choose(logits[:, :pieces], config.temperature, config.top_p, noise[:, index])
-        log_probs = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
-        ids = chosen.tolist()
-        yield Step(rows, ids, log_probs.tolist())
-        going = [place for place, row in enumerate(rows) if ids[place] not in stop_ids and room[row] > index + 1]
-        if memory:
-            for place in set(range(len(rows))).difference(going):
-                memory.keep(names[rows[place]], seen[rows[place]], cache, place)
-        if not going:
-            return
-        newest = chosen
-        for place in going:
-            seen[rows[place]].append(ids[place])
-        if len(going) < len(rows):
-            keep = _filled(going)
-            cache.keep(keep)
-            rows, noise, newest = [rows[place] for place in keep], noise[keep], chosen[keep]
-
-
-def _read(model: Transformer, prompts: Sequence[tuple[int, ...]], cache: Cache) -> None:
-    """Fills the cache with the prompts, of which equal ones are read once."""
-    rows: dict[tuple[int, ...], list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows.setdefault(prompt, []).append(row)
-    rows.pop((), None)
-    for part in _parts(rows):
-        layout = Layout.of([len(prompt) for prompt in part], model.device)
-        places = torch.tensor([(document, row) for document, prompt in enumerate(part) for row in rows[prompt]], device=model.device)
-        tokens = torch.tensor([[token for prompt in part for token in prompt]], device=model.device)
-        model.read(tokens, cache.prompts(layout, *places.unbind(1)))
-
-
-def _parts(prompts: Iterable[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    """Consecutive prompts of READ_TOKENS in all, or one that is longer."""
-    part: list[tuple[int, ...]] = []
-    for prompt in prompts:
-        if part and sum(map(len, part)) + len(prompt) > READ_TOKENS:
-            yield part
-            part = []
-        part.append(prompt)
-    if part:
-        yield part
-
-
-def _filled(going: list[int]) -> list[int]:
-    """The places in `going` (rising), with the last ones in the gaps before them: so few sequences change their place."""
-    taken, last = set(going), list(going)
-    return [place if place in taken else last.pop() for place in range(len(going))]
-
-
-def _uniforms(seeds: Sequence[int], count: int) -> Tensor:
-    """[B, count] numbers in [0, 1), each row from its own seed."""
-    return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(seed)).random(count, dtype=np.float32) for seed in seeds]))
+    engine = Engine(model, stop_ids, pieces=pieces, rows=len(prompts), memory=memory)
+    numbers = _add_all(engine, prompts, config, seeds, range(len(prompts)))
+    while engine.busy:
+        events = engine.step()
+        yield Step([numbers[event.sequence] for event in events], [event.id for event in events], [event.log_prob for event in events])
 
 
 def generate(
     model: Transformer,
     prompts: Sequence[Sequence[int]],
-    config: SamplingConfig,
+    config: SamplingConfig | Sequence[SamplingConfig],
     seeds: Sequence[int],
     stop_ids: Sequence[int],
     pieces: int | None = None,
-    batch_rows: int = 128,
+    batch_rows: int | None = None,
     memory: Memory | None = None,
-    names: Sequence[int] = (),
+    tokenizer: Tokenizer | None = None,
+    invariant: bool = False,
+    continuous: bool = False,
 ) -> list[Completion]:
-    """A completion for every prompt, in order, as `steps` makes them; neighbours in a batch have prompts of similar length."""
+    """A completion for every prompt, in order. `config` is one for all or one for each; the rest as in Engine.
+
+    Prompts come in batches of similar length, each after the one before has ended: by that rows share more slots and are read
+    together, which is faster for many short answers than to let prompts in one by one (docs/generation.md).
+    """
     assert len(prompts) == len(seeds), "every sequence has its own seed"
-    _check(prompts, model.config.context)
-    completions = [Completion() for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    for start in range(0, len(by_length), batch_rows):
-        batch = by_length[start : start + batch_rows]
-        own = [names[i] for i in batch] if memory else ()
-        for step in steps(model, [prompts[i] for i in batch], config, [seeds[i] for i in batch], stop_ids, pieces, memory, own):
-            for row, token, log_prob in zip(step.rows, step.ids, step.log_probs, strict=True):
-                completion = completions[batch[row]]
-                completion.ids.append(token)
-                completion.log_probs.append(log_prob)
-                completion.finished = token in stop_ids
+    if not prompts:
+        return []
+    engine = Engine(
+        model, stop_ids, tokenizer, pieces=pieces, rows=batch_rows, memory=memory, invariant=invariant, continuous=continuous or invariant
+    )
+    numbers = _add_all(engine, prompts, config, seeds, by_length)
+    completions = [Completion() for _ in prompts]
+    while engine.busy:
+        for event in engine.step():
+            if event.reason:
+                completions[numbers[event.sequence]] = event.completion
     return completions
+
+
+def _add_all(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    config: SamplingConfig | Sequence[SamplingConfig],
+    seeds: Sequence[int],
+    order: Sequence[int],
+) -> dict[int, int]:
+    """Which prompt each number is of."""
+    configs = [config] * len(prompts) if isinstance(config, SamplingConfig) else config
+    return {engine.add(prompts[index], configs[index], seeds[index], f"prompt {index + 1}"): index for index in order}

@@ -22,11 +22,16 @@ class Cache:
     def __init__(self, config: ModelConfig, lengths: Sequence[int], room: int, device: torch.device, dtype: torch.dtype):
         self.length = max(lengths)
         shape = (config.layers, 2, len(lengths), config.kv, self.length + room, config.head_size)
-        self._store = torch.zeros(shape, device=device, dtype=dtype)
+        self._all_rows = self._store = torch.zeros(shape, device=device, dtype=dtype)
         self._starts = [self.length - length for length in lengths]
-        padding = torch.arange(shape[4], device=device) < torch.tensor(self._starts, device=device)[:, None]
-        mask = torch.zeros(padding.shape, device=device, dtype=dtype).masked_fill_(padding, float("-inf"))
-        self._mask = mask[:, None, None].repeat(1, config.kv, 1, 1)  # [B, K, 1, slots], added to scores
+        self._all_masks = self._mask = self._padding(shape[4])
+
+    def _padding(self, slots: int) -> Tensor:
+        """[B, K, 1, slots], added to scores: minus infinity before a sequence's start."""
+        kv, device = self._store.shape[3], self._store.device
+        padding = torch.arange(slots, device=device) < torch.tensor(self._starts, device=device)[:, None]
+        mask = torch.zeros(padding.shape, device=device, dtype=self._store.dtype).masked_fill_(padding, float("-inf"))
+        return mask[:, None, None].repeat(1, kv, 1, 1)
 
     @property
     def positions(self) -> Tensor:
@@ -80,6 +85,32 @@ class Cache:
             self._mask[moved] = self._mask[source]
         self._store, self._mask = self._store[:, :, : len(rows)], self._mask[: len(rows)]
         self._starts = [self._starts[row] for row in rows]
+
+    def join(self, other: "Cache", room: int) -> None:
+        """Sequences of `other` follow those that are here, which all have `room` for more tokens then."""
+        here, there, start = len(self._starts), len(other._starts), min(other._starts)
+        span = other.length - start
+        if here + there > self._all_rows.shape[2] or span > self.length or self.length + room > self._all_rows.shape[4]:
+            self._move(here + there, max(span, self.length - min(self._starts)), room)
+        rows, slots = slice(here, here + there), slice(self.length - span, self.length)
+        self._all_rows[:, :, rows, :, slots] = other._store[..., start : other.length, :]
+        self._store = self._all_rows[:, :, : here + there]
+        self._starts += [self.length - other.length + begin for begin in other._starts]
+        self._mask = self._all_masks[: here + there]
+        self._mask[here:] = self._padding(self._all_masks.shape[3])[here:]
+
+    def _move(self, rows: int, length: int, room: int) -> None:
+        """Into new memory, in which all end at slot `length`; some is to spare, so that this happens rarely."""
+        layers, two, had, kv, _, size = self._all_rows.shape
+        more, spare = max(rows, had), max(room, length)
+        store = torch.zeros(layers, two, more, kv, length + room + spare, size, device=self._store.device, dtype=self._store.dtype)
+        span, here = self.length - min(self._starts), len(self._starts)
+        store[:, :, :here, :, length - span : length] = self._store[..., self.length - span : self.length, :]
+        self._starts = [start + length - self.length for start in self._starts]
+        self.length, self._all_rows, self._store = length, store, store[:, :, :here]
+        self._all_masks = torch.zeros(more, kv, 1, store.shape[4], device=store.device, dtype=store.dtype)
+        self._mask = self._all_masks[:here]
+        self._mask.copy_(self._padding(store.shape[4]))
 
 
 class Prompts:

@@ -1,0 +1,53 @@
+"""Weights laid out for answering alone, on a CPU in float32: about twice as fast for several tokens at once, 1.3 times for one.
+
+A plain product with a few rows reads a row-major matrix at half of what memory could give. Here oneDNN's blocked layout serves
+several rows, and for one row a matrix with more outputs than inputs stands column by column, so that whole columns stream through.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from .transformer import Block, Transformer
+
+ROWS = 8
+"""For so many rows oneDNN chooses the blocks; they are the fastest for others too."""
+LEAST_BYTES, MOST_BYTES = 64 << 20, 6 << 30
+"""Of a model's weights: smaller ones stay in the processor's cache anyhow, and larger ones may not find room for both layouts."""
+
+
+class Packed(nn.Module):
+    """x -> x W^T for layers of equal width whose outputs follow each other; can neither be trained nor saved."""
+
+    def __init__(self, parts: Sequence[nn.Linear]):
+        super().__init__()
+        weight = torch.cat([part.weight.detach() for part in parts])
+        self._many: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+        self._one = weight.T.contiguous().T if weight.shape[0] > weight.shape[1] else weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() == x.shape[-1]:
+            return linear(x, self._one)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._many, None, "none", [], "")
+        return out
+
+
+def pack(model: Transformer) -> bool:
+    """Lays out the weights of a model that is only to answer from now on; False, and nothing is done, where that would not help."""
+    weights = sum(weight.nbytes for weight in model.parameters())
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    plain = all(type(layer) is nn.Linear and layer.weight.dtype == torch.float32 for layer in linears) and linears
+    if model.device.type != "cpu" or not plain or not LEAST_BYTES <= weights <= MOST_BYTES or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    with torch.inference_mode():
+        for block in model.layers:
+            assert isinstance(block, Block)
+            attention, feed_forward = block.attention, block.feed_forward
+            attention.together = Packed([attention.wq, attention.wk, attention.wv])
+            feed_forward.together = Packed([feed_forward.w1, feed_forward.w3])
+            del attention.wq, attention.wk, attention.wv, feed_forward.w1, feed_forward.w3
+            attention.wo, feed_forward.w2 = Packed([attention.wo]), Packed([feed_forward.w2])  # type: ignore[assignment]
+        model.output = Packed([model.output])  # type: ignore[assignment]
+    return True
