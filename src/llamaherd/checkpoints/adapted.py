@@ -1,0 +1,177 @@
+"""Bases and their adapters: which belongs to which, bases that are frozen for training in few bits, and both as one model.
+
+An adapter's manifest names its base by path and hash; one that peft wrote names it by path at best.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, linear, log_softmax
+
+from ..core.artifacts import Artifact, find_artifact, hash_of
+from ..core.errors import UserError
+from ..core.files import read_json
+from ..model.config import BLOCK_LINEARS
+from ..model.layout import Layout
+from ..model.lora import Change, LoraLinear, linear_layers
+from ..model.nf4 import Nf4Linear
+from ..model.transformer import Block, RMSNorm, Transformer, on_meta, rope_table
+from ..tokenizer.sentencepiece import Tokenizer
+from .huggingface import load_model
+from .peft import Adapter, demand_fit, is_adapter, read_adapter
+from .source import PAYLOAD, Source, intact, open_source
+
+FINGERPRINTS = 64
+"""Places in each file of weights that are read to tell one base from another."""
+
+
+def base_artifact(path: Path) -> Artifact:
+    """A base as the parent of adapters: an artifact has its own hash, other models one over their shape and pieces of their weights.
+
+    Reading all of 13 GB only to name it would take longer than to begin.
+    """
+    return (find_artifact(path) if path.is_dir() else None) or Artifact(path, {"kind": "model", "hash": _fingerprint(path)})
+
+
+def _fingerprint(path: Path) -> str:
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in PAYLOAD)
+    pieces: list[Any] = [read_json(file) for file in (path / "config.json", path / "params.json") if file.is_file()]
+    for file in files:
+        size = file.stat().st_size
+        with file.open("rb") as content:
+            for start in range(0, size, max(4096, size // FINGERPRINTS)):
+                content.seek(start)
+                pieces.append(content.read(4096).hex())
+        pieces += [file.name, size]
+    return hash_of(pieces)
+
+
+def bits_of(folder: Path) -> int:
+    """In how many bits an adapter's base was while it was trained; 32 where nobody noted it."""
+    found = find_artifact(folder)
+    return int(found.manifest.get("config", {}).get("base", {}).get("bits", 32)) if found else 32
+
+
+def demand_base(folder: Path, base: Path) -> None:
+    """Raises UserError when the manifest of an adapter names another base than `base`."""
+    found = find_artifact(folder)
+    noted = found.manifest.get("parents", {}).get("base") if found else None
+    if noted and noted["hash"] != base_artifact(base).hash:
+        raise UserError(f"{folder}: was trained on {noted['path']} ({noted['hash'][:12]}), and {base} is another model; give that base")
+
+
+def base_of(folder: Path) -> Path:
+    """Where an adapter's base lies: where it was, or beside the adapter under the same name.
+
+    Raises UserError when it is not there, is another model by now, or is itself an adapter.
+    """
+    said = read_adapter(folder).base
+    for place in [Path(said), folder.absolute().parent / Path(said).name] if said else []:
+        if place.exists():
+            if is_adapter(place):
+                raise UserError(f"{folder}: its base {place} is itself an adapter; merge that one first")
+            demand_base(folder, place)
+            return place
+    raise UserError(f"{folder}: an adapter whose base ({said or 'not named'}) is not here; give the base as MODEL, and --adapter {folder}")
+
+
+def dequantised(source: Source) -> Source:
+    """A model whose blocks' linear layers have the values that four bits leave of them, as an adapter saw them in training."""
+    in_blocks = {f"{path}.weight" for path in linear_layers(on_meta(source.config), BLOCK_LINEARS)}
+
+    def read(name: str) -> Tensor:
+        value = source.read(name)
+        return Nf4Linear(value).dequantised(torch.float32) if name in in_blocks else value
+
+    return replace(source, read=read)
+
+
+def folded(source: Source, adapter: Adapter) -> Source:
+    """A model with an adapter's changes added to its weights as they are read, in float32. Raises UserError when it does not fit."""
+    demand_fit(adapter, on_meta(source.config))
+    changes = {f"{path}.weight": Change(*pair, adapter.config.scale, 0.0) for path, pair in adapter.changes.items()}
+
+    def read(name: str) -> Tensor:
+        value = source.read(name)
+        adapter.demand_same(name, value)
+        return value.float() + changes[name].matrix() if name in changes else value
+
+    return replace(source, read=read)
+
+
+def demand_tokenizer(source: Source, folder: Path) -> None:
+    """Raises UserError when an adapter's folder holds another tokenizer than its base."""
+    if list(folder.glob("*.model")) and Tokenizer.load(folder).model != source.tokenizer.model:
+        raise UserError(f"{folder}: has another tokenizer than {source.path}; it was made for another base")
+
+
+def as_trained(bits: int) -> Callable[[Source], Source]:
+    """What a base was to an adapter that was trained on it in so many bits."""
+    return dequantised if bits == 4 else lambda source: source
+
+
+def open_adapter(folder: Path) -> Source:
+    """An adapter and the base that it names as one model. Raises UserError when the base is missing or another one."""
+    base = open_source(base_of(folder))
+    demand_tokenizer(base, folder)
+    return folded(as_trained(bits_of(folder))(base), read_adapter(folder))
+
+
+def load_frozen(path: Path, bits: int, device: torch.device) -> tuple[Transformer, Tokenizer]:
+    """A model to train an adapter on, and its tokenizer. In 4 bits each weight is quantised as it is read, so that the model never
+    stands in memory in more; what is not in blocks stays in 16 bits on a GPU and 32 on a CPU, which multiplies those faster.
+
+    Raises UserError as load_model does.
+    """
+    if is_adapter(path):
+        raise UserError(f"{path}: is an adapter; merge it into its base first, and train the new adapter on what comes of it")
+    if bits != 4:
+        return load_model(path, device, torch.float32 if bits == 32 else torch.bfloat16)
+    source = open_source(path)
+    if source.kind != "model":
+        raise UserError(f"{path}: architecture LlamaForSequenceClassification, expected LlamaForCausalLM (a language model)")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model = on_meta(source.config)
+    in_blocks = linear_layers(model, BLOCK_LINEARS)
+    with intact(path):
+        for name in source.names:
+            layer = name.removesuffix(".weight")
+            holder, _, last = layer.rpartition(".")
+            value = source.read(name).to(device)
+            if layer in in_blocks:
+                setattr(model.get_submodule(holder), last, Nf4Linear(value))
+            else:
+                model.get_submodule(layer).weight = nn.Parameter(value.to(dtype), requires_grad=False)
+    if source.config.tied:
+        model.output.weight = model.tok_embeddings.weight
+    return model.eval(), source.tokenizer
+
+
+@torch.inference_mode()
+def log_probs(source: Source, ids: Sequence[int], adapter: Adapter | None = None) -> Tensor:
+    """[T, V] in float32: what a model expects after each of T tokens, with an adapter beside its weights if one is given; computed
+    block by block, with one block's weights in memory.
+    """
+    changes = {path: Change(*pair, adapter.config.scale, 0.0) for path, pair in adapter.changes.items()} if adapter else {}
+    config, layout = source.config, Layout.of([len(ids)])
+    x = embedding(torch.tensor([list(ids)]), source.read("tok_embeddings.weight")).float()
+    rope = rope_table(config.head_size, config.rope_theta, config.context, x.device)[:, layout.positions[None], None]
+    norm = RMSNorm(config.dim, config.norm_eps)
+    for layer in range(config.layers):
+        block = Block(config)
+        for name, weight in block.named_parameters():
+            weight.copy_(source.read(f"layers.{layer}.{name}"))
+        for name, linear_layer in [(name, module) for name, module in block.named_modules() if f"layers.{layer}.{name}" in changes]:
+            changed = LoraLinear(linear_layer)
+            changed.changes["it"], changed.active = changes[f"layers.{layer}.{name}"], "it"
+            setattr(block.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], changed)
+        x = block(x, layer, rope, layout.attend)
+    norm.weight.copy_(source.read("norm.weight"))
+    head = source.read("tok_embeddings.weight" if config.tied else "output.weight")
+    hidden = norm(x)[0]
+    logits = linear(hidden, head.float())
+    return log_softmax(logits + changes["output"](hidden) if "output" in changes else logits, dim=-1)

@@ -1,0 +1,108 @@
+"""An adapter folded into its base: one model again, in the type that the base is stored in, and how far its answers drift by that."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..core.artifacts import Artifact, building, model_path, open_artifact, resolve
+from ..core.config import Config
+from ..core.errors import UserError
+from ..core.files import write_text
+
+TEXT = (
+    "A lighthouse keeper writes down the weather every evening. Today the wind came from the west, the sea was rough, and two fishing "
+    "boats returned before noon with 340 kilograms of herring.\n\nQuestion: Why did they return so early? Answer: Because the waves were "
+    "too high for their nets. She closed the book, lit the lamp, and waited for the night ferry; it was late, as it often is in November."
+)
+"""What drift is measured on when no other text is given."""
+
+
+class MergeConfig(Config):
+    """What is folded into what."""
+
+    model: Path
+    """The base: the one that the adapter was trained on."""
+    adapter: Path
+    """Folder of an adapter that llamaherd or peft wrote."""
+    into: Literal["base", "dequantised"] | None = None
+    """base: the weights as they are stored; dequantised: what four bits leave of them. null: whichever the adapter was trained on."""
+    max_drift: float = Field(0.05, ge=0)
+    """Largest mean difference of log-probabilities, in nats, between base with adapter and merged model."""
+    text: Path | None = None
+    """Text to measure on, as much of it as fits the context; null: a short one that comes along."""
+
+
+def run(config: MergeConfig, out: Path, seed: int) -> Artifact:
+    """Writes the merged model weight by weight: memory for one block. Raises UserError when the two do not belong together, or when the
+    merged model drifts further than `max_drift`; nothing is left behind then.
+    """
+    from ..checkpoints.adapted import as_trained, base_artifact, bits_of, demand_base, demand_tokenizer, dequantised, folded
+    from ..checkpoints.card import model_card
+    from ..checkpoints.huggingface import write_hugging_face
+    from ..checkpoints.peft import is_adapter, read_adapter
+    from ..checkpoints.source import intact, open_source
+
+    base, folder = model_path(config.model), resolve(config.adapter)
+    adapter, bits = read_adapter(folder), bits_of(folder)
+    if is_adapter(base):
+        raise UserError(f"{base}: is an adapter; expected its base, such as {read_adapter(base).base or 'the model it was trained on'}")
+    demand_base(folder, base)
+    source = open_source(base)
+    if source.kind != "model":
+        raise UserError(f"{base}: architecture LlamaForSequenceClassification, expected LlamaForCausalLM (a language model)")
+    demand_tokenizer(source, folder)
+    into = config.into or ("dequantised" if bits == 4 else "base")
+    merged = folded(dequantised(source) if into == "dequantised" else source, adapter)
+    ids = _ids(config.text, source)
+    parents = {"base": base_artifact(base), "adapter": base_artifact(folder)}
+    with building(out, kind="model", stage="merge", config=config, parents=parents, seed=seed) as place, intact(base):
+        write_hugging_face(merged, place.folder)
+        drift = _drift(as_trained(bits)(source), adapter, open_source(place.folder), ids)
+        if drift["drift_mean_nats"] > config.max_drift:
+            trained = "the base in 4 bits" if bits == 4 else "the base as it is stored"
+            raise UserError(
+                f"the merged model drifts by {drift['drift_mean_nats']:.3g} nats on average ({drift['drift_max_nats']:.3g} at most), "
+                f"more than max_drift {config.max_drift:g}; the adapter was trained on {trained}: merge --into "
+                f"{'dequantised' if bits == 4 else 'base'}, or raise --max-drift"
+            )
+        place.metrics.update(drift, into=into, trained_on_bits=bits)
+        parameters = source.config.parameters
+        title = f"{out.name}: {base.name} with {folder.name} merged in"
+        write_text(place.folder / "README.md", model_card(title, "text-generation", source.config, parameters, place.made, place.metrics))
+    return open_artifact(out, "model")
+
+
+def _ids(file: Path | None, source: Any) -> list[int]:
+    """As much of the text as fits the context. Raises UserError for a file that holds none."""
+    try:
+        text = file.read_text(encoding="utf-8") if file else TEXT
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as text: {error}; --text takes a file in UTF-8") from None
+    if not text.strip():
+        raise UserError(f"{file}: holds no text to measure on; give another --text")
+    ids = [source.tokenizer.bos_id, *source.tokenizer.encode(text)]
+    return ids[: source.config.context]
+
+
+def _drift(trained: Any, adapter: Any, merged: Any, ids: list[int]) -> dict[str, float]:
+    """Absolute differences of log-probabilities over all tokens and the vocabulary, and how often the likeliest token is the same."""
+    from ..checkpoints.adapted import log_probs
+
+    before, after = log_probs(trained, ids, adapter), log_probs(merged, ids)
+    difference = (before - after).abs()
+    same = (before.argmax(1) == after.argmax(1)).float().mean()
+    return {
+        "drift_mean_nats": difference.mean().item(), "drift_max_nats": difference.max().item(), "same_likeliest": same.item(),
+        "measured_tokens": len(ids),
+    }  # fmt: skip
+
+
+def headline(artifact: Artifact) -> str:
+    """What came out, in one line."""
+    found = artifact.metrics
+    return (
+        f"merged into the {'base' if found['into'] == 'base' else 'dequantised base'}; log-probabilities drift by "
+        f"{found['drift_mean_nats']:.2g} nats on average, {found['drift_max_nats']:.2g} at most, over {found['measured_tokens']} tokens; "
+        f"the likeliest token is the same for {found['same_likeliest']:.1%}"
+    )
