@@ -7,7 +7,7 @@ from llamaherd.chat.dialogue import Dialogue, Message, checked
 from llamaherd.data.records import Judgement, Prompt
 from llamaherd.evaluation.judged import by, correct_share, helpfulness_report, judged_rows, prompt_id, refusal_report, safety_report
 from llamaherd.generate.config import SamplingConfig
-from llamaherd.generate.engine import Completion
+from llamaherd.generate.sequence import Completion
 from llamaherd.model.transformer import Transformer
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 

@@ -8,7 +8,7 @@ from llamaherd.assistant.local import Answer
 from llamaherd.chat.dialogue import Dialogue
 from llamaherd.evaluation.obedience import obedience_report, obedience_rows
 from llamaherd.generate.config import SamplingConfig
-from llamaherd.generate.engine import Completion
+from llamaherd.generate.sequence import Completion
 
 SAMPLING = SamplingConfig(max_new_tokens=10)
 USERS = [[f"Question {turn}" for turn in range(1, 11)]] * 4

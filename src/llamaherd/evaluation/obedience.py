@@ -41,7 +41,7 @@ def obedience_rows(
         full |= {index for index in going if not _has_room(assistant, dialogues[index], sampling)}
         asked = [index for index in going if index not in full]
         seeds = [seed_for(seed, "obedience", index, turn) for index in asked]
-        answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds, memory, asked) if asked else []
+        answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds, memory) if asked else []
         if turn in turns:
             rows += [{"dialogue": index, "turn": turn, "obeyed": False, "answer": None} for index in sorted(broken)]
         for index, answer in zip(asked, answers, strict=True):
