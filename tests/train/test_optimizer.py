@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from llamaherd.core.errors import UserError
+from llamaherd.train import optimizer as optimizer_module
 from llamaherd.train.config import OptimizerConfig
 from llamaherd.train.loop import LossSum, _step
-from llamaherd.train.optimizer import adamw, learning_rate
+from llamaherd.train.optimizer import adamw, demand_optimizer, learning_rate, moments_of
 
 
 def rates(total: int, **values: float | str) -> list[float]:
@@ -93,3 +95,33 @@ def test_frozen_weights_stay() -> None:
     _step(model, model.loss, [gradients], adamw(model, config), config, 0.1, 1)
     assert model.matrix.equal(before)
     assert not model.gain.eq(1).any()
+
+
+@pytest.mark.parametrize("kind", ["adamw-8bit"])
+def test_eight_bit_moments_step_much_like_whole_ones(kind: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    results = []
+    for config in (OptimizerConfig(lr=0.01), OptimizerConfig(lr=0.01, kind=kind)):  # type: ignore[arg-type]
+        layer = torch.nn.Linear(128, 64)
+        generator = torch.Generator().manual_seed(0)
+        for weight in layer.parameters():
+            weight.data.normal_(generator=generator)
+        optimizer = adamw(layer, config)
+        for _ in range(10):
+            for weight in layer.parameters():
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+        results.append(layer.weight.detach())
+        size = sum(value.nbytes for value in moments_of(optimizer, layer.weight).values())
+        assert size < (8.1 if config.kind == "adamw" else 2.2) * layer.weight.numel()
+    assert 0 < (results[0] - results[1]).abs().max() < 0.02
+
+
+def test_kinds_that_do_not_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    demand_optimizer(OptimizerConfig(), cpu)
+    with pytest.raises(UserError, match="without a GPU give adamw or adamw-8bit"):
+        demand_optimizer(OptimizerConfig(kind="paged-adamw-8bit"), cpu)
+    monkeypatch.setattr(optimizer_module, "bitsandbytes", lambda: None)
+    with pytest.raises(UserError, match=r"needs bitsandbytes; pip install 'llamaherd\[qlora\]', or give --optimizer.kind=adamw"):
+        demand_optimizer(OptimizerConfig(kind="adamw-8bit"), cpu)
