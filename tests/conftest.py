@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from tests.core.loopback import LoopbackHub, running
 
 from llamaherd.checkpoints.huggingface import save_model
 from llamaherd.core.artifacts import building
@@ -151,6 +152,22 @@ def _comparison(number: int, user: str) -> dict[str, Any]:
         **_row(user), "chosen": f"{PEOPLE[number % 4]} lives in Lima.", "rejected": f"{PEOPLE[number % 4]} lives in Oslo.",
         "grade": GRADES[number % 4], "domain": "safety" if number % 3 == 0 else "helpfulness", "batch": f"v{1 + number % 2}", **labels,
     }  # fmt: skip
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub]:
+    """A hub on this machine that HF_ENDPOINT names; nobody is logged in, and nothing waits before it is tried again."""
+    from llamaherd.core import fetch
+    from llamaherd.core import hub as client
+
+    for module in (client, fetch):
+        monkeypatch.setattr(module, "WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("LLAMAHERD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    with running() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.address)
+        yield served
 
 
 @pytest.fixture(scope="session")

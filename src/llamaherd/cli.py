@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from cyclopts import App, CycloptsError
 
+from .commands import adapters, hub, models, plan, recipes, shrink, talk
 from .commands import data as looks
-from .commands import recipes, talk
 from .commands.common import Settings, encode_output
 from .core.errors import UserError
 
@@ -20,7 +20,10 @@ data = App(name="data", help="Documents, shards and a look at what is trained.",
 tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
 app.command(data)
 app.command(tokenizer)
-for _command in (recipes.run, recipes.claims, talk.chat, talk.generate, talk.score, talk.evaluate):
+for _command in (
+    recipes.run, recipes.claims, plan.plan, talk.chat, talk.generate, talk.score, talk.evaluate,
+    models.convert, shrink.quantize, adapters.merge, hub.download, hub.upload,
+):  # fmt: skip
     app.command(_command)
 for _look in (looks.stats, looks.show):
     data.command(_look)

@@ -235,3 +235,20 @@ def test_addresses_that_are_none(spec: str) -> None:
     with pytest.raises(UserError, match=r"expected an endpoint as http\(s\)://host/v1#name") as found:
         Endpoint.parse(spec)
     assert "\n" not in str(found.value)
+
+
+def test_stop_texts_are_passed_on(server: ThreadingHTTPServer) -> None:
+    server.reply = sends(events(piece("Oslo"), piece(None, "stop"), "[DONE]"))  # type: ignore[attr-defined]
+    config = SAMPLING.model_copy(update={"stop": ("x", "yz")})
+    assert list(endpoint(server).stream(DIALOGUE, config, 1)) == ["Oslo"]
+    assert server.seen[-1].body["stop"] == ["x", "yz"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("setting", [{"top_k": 5}, {"min_p": 0.1}, {"repetition_penalty": 1.2}, {"top_log_probs": 2}])
+def test_settings_that_no_such_server_knows_are_refused_before_it_is_asked(server: ThreadingHTTPServer, setting: dict[str, Any]) -> None:
+    config = SAMPLING.model_copy(update=setting)
+    name = next(iter(setting)).replace("_", "-")
+    for ask in (lambda: endpoint(server).stream(DIALOGUE, config, 1), lambda: endpoint(server).continuation("a", config, 1)):
+        with pytest.raises(UserError, match=f"knows no --{name}; leave that out"):
+            list(ask())
+    assert server.seen == []  # type: ignore[attr-defined]

@@ -97,3 +97,33 @@ def test_a_message_longer_than_the_context_is_one_line_with_both_numbers(run: Pa
     with pytest.raises(UserError, match=f"takes {length} tokens, and there is room for {room}") as found:
         model.fitted(dialogue, SAMPLING)
     assert "\n" not in str(found.value)
+
+
+def test_stop_texts_cut_streams_and_answers_alike(run: Path) -> None:
+    model = open_assistant(str(run))
+    assert isinstance(model, Assistant)
+    whole = "".join(model.continuation("Where?", SAMPLING, 3))
+    stop = whole[len(whole) // 2 :][:2]
+    config = SAMPLING.model_copy(update={"stop": (stop,)})
+    assert "".join(model.continuation("Where?", config, 3)) == whole[: whole.index(stop)]
+    answer = said(model)
+    stop = answer[len(answer) // 2 :][:2]
+    config = SAMPLING.model_copy(update={"stop": (stop,)})
+    cut = answer[: answer.index(stop)].strip()
+    assert "".join(model.stream(question("Where?"), config, 1)).strip() == cut
+    [given] = model.answers([question("Where?")], config, [1])
+    assert given.text == cut
+    assert given.completion.finished
+
+
+def test_a_dialogue_that_goes_on_is_read_from_where_it_differs(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_assistant(str(run))
+    assert isinstance(model, Assistant)
+    first = question("Where is the red lamp that stood here?")
+    answer = "".join(model.stream(first, SAMPLING, 1))
+    read: list[int] = []
+    inner = model.model.read
+    monkeypatch.setattr(model.model, "read", lambda tokens, into: (read.append(tokens.numel()), inner(tokens, into))[1])
+    asked = question("Where is the red lamp that stood here?", answer or "There.", "And now?")
+    "".join(model.stream(asked, SAMPLING, 2))
+    assert sum(read) < len(model.prompt_ids(asked)) - len(model.prompt_ids(first)) // 2

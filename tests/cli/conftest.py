@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,6 +124,8 @@ class Workshop(NamedTuple):
 
     folder: Path
     printed: dict[str, str]
+    outbound: list[object]
+    """Addresses that a command tried to reach."""
 
 
 @pytest.fixture(scope="session")
@@ -132,13 +135,16 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     for name, text in SETTINGS.items():
         (folder / f"{name}.yaml").write_text(text, "utf-8")
     printed = {}
+    outbound: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("LLAMAHERD_THREADS", "1")
+        patch.setattr(socket.socket, "connect", lambda self, address: outbound.append(address))
+        patch.setattr(socket, "getaddrinfo", lambda *address, **_: outbound.append(address))
         for line in COMMANDS.strip().splitlines():
             words = line.split()
             out = words[words.index("--out") + 1]
             main(words)
             assert os.path.isfile(f"{out}/manifest.json")
             printed[out] = line
-    return Workshop(folder, printed)
+    return Workshop(folder, printed, outbound)

@@ -7,7 +7,21 @@ import pytest
 
 from llamaherd.cli import STAGES
 
-COMMANDS = [*STAGES, "run", "claims", "data stats", "data show", "score", "evaluate", "chat", "generate", "data", "tokenizer", ""]
+COMMANDS = [
+    *STAGES,
+    "run",
+    "claims",
+    "data stats",
+    "data show",
+    "score",
+    "evaluate",
+    "chat",
+    "generate",
+    "convert",
+    "data",
+    "tokenizer",
+    "",
+]
 
 
 def test_help_of_every_command_imports_no_torch():

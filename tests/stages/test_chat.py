@@ -149,6 +149,17 @@ def test_a_full_context_says_how_many_turns_are_left_out(capsys: Captured) -> No
     assert capsys.readouterr().err == "the context is full: the oldest 2 turns are left out\n"
 
 
+def test_a_full_context_may_be_refused_instead(capsys: Captured) -> None:
+    model = Model(keeps_turns=2)
+    talk = Chat(model, ChatConfig(model="prepared", overflow="refuse"))
+    talk.take("a")
+    talk.take("b")
+    with pytest.raises(UserError, match="the context is full: 1 of 2 earlier turns would have to go"):
+        talk.take("c")
+    assert len(model.asked) == 2
+    assert len(talk.turns) == 4
+
+
 def test_a_stopped_answer_stays_as_far_as_it_came(capsys: Captured) -> None:
     model = Model(["In ", KeyboardInterrupt()])
     chat(model, "a", "b")
@@ -207,9 +218,9 @@ def test_a_pipe_needs_no_terminal(scripted: Callable[..., Path], monkeypatch: py
     assert "contains a lone surrogate" in notes[2]
     assert notes[3].startswith("the last message with the system text takes")
     assert notes[4].startswith("temperature 'x'")
-    assert [note.split()[0] for note in notes[5:10]] == ["/system", "/reset", "/temperature", "/help", "/quit"]
-    assert notes[10:]
-    assert set(notes[10:]) == {"the context is full: the oldest turn is left out"}
+    assert [note.split()[0] for note in notes[5:11]] == ["/system", "/reset", "/adapter", "/temperature", "/help", "/quit"]
+    assert notes[11:]
+    assert set(notes[11:]) == {"the context is full: the oldest turn is left out"}
 
 
 def test_the_newest_version_of_a_run_is_named(

@@ -149,7 +149,7 @@ def test_without_reward_models_the_other_tasks_are_measured(models: Path, tmp_pa
 
 def test_answers_that_no_reward_model_can_read(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llamaherd.assistant.local import Answer, Assistant
-    from llamaherd.generate.engine import Completion
+    from llamaherd.generate.sequence import Completion
 
     def answers(self: Assistant, dialogues: list[Any], *_: Any) -> list[Answer]:
         texts = ["", "No [INST]", "long " * 600, *["Fine."] * 99]

@@ -32,6 +32,13 @@ def test_the_answer_alone_is_printed(parrot: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr() == ("Ada lives in Lima.\n", "")
 
 
+def test_an_answer_ends_before_a_stop_text(parrot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stops, expected in ((["zz", "in L"], "Ada lives"), (["-x", "a lives"], "Ad"), (["Where"], "Ada lives in Lima.")):
+        given = [word for stop in stops for word in ("--stop", stop)]
+        main(["generate", str(parrot), "--prompt", "Where does Ada live?", "--top-k", "1", "--min-p", "0.5", *given])
+        assert capsys.readouterr() == (f"{expected}\n", "")
+
+
 def test_raw_text_is_continued_without_the_format(parrot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["generate", str(parrot), "--raw", "--prompt", ""])
     main(["generate", str(parrot), "--raw", "--prompt", "[INST] Where? [/INST]"])

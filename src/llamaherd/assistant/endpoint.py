@@ -14,7 +14,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from ..chat.dialogue import Dialogue
-from ..core.errors import UserError
+from ..core.errors import UserError, one_line
 from ..generate.config import SamplingConfig
 
 KEY_VARIABLE = "LLAMAHERD_API_KEY"
@@ -24,6 +24,8 @@ MOST_BYTES = 1 << 20
 """Of one event, or of an answer or error that is not streamed."""
 SEED_BITS = 31
 """Some servers read seeds as 32-bit numbers with a sign."""
+LOCAL_SETTINGS = ("top_k", "min_p", "repetition_penalty", "top_log_probs", "prompt_log_probs")
+"""What only a local model obeys."""
 HINTS = {
     401: f"set {KEY_VARIABLE} to a key that it accepts",
     403: f"set {KEY_VARIABLE} to a key that it accepts",
@@ -50,22 +52,37 @@ class Endpoint:
             raise UserError(f"{ascii(spec)[1:-1]}: expected an endpoint as http(s)://host/v1#name, with the model's name after #")
         return cls(parts._replace(path=parts.path.rstrip("/"), fragment="").geturl(), parts.fragment)
 
+    def use(self, adapter: str | None) -> None:
+        if adapter is not None:
+            raise UserError(f"no adapter {adapter!r}; an endpoint has none, name the model that it serves instead")
+
     def fitted(self, dialogue: Dialogue, config: SamplingConfig) -> tuple[Dialogue, int]:
         """The dialogue as it is: only the server knows its context, and says so when it is full."""
         return dialogue, 0
 
     def stream(self, dialogue: Dialogue, config: SamplingConfig, seed: int) -> Iterator[str]:
         """The answer's text as it comes."""
+        self._demand_known(config)
         return self._answer("/chat/completions", {"messages": dialogue.to_row()["messages"]}, config, seed)
 
     def continuation(self, text: str, config: SamplingConfig, seed: int) -> Iterator[str]:
         """What follows a raw text."""
+        self._demand_known(config)
         return self._answer("/completions", {"prompt": text}, config, seed)
+
+    def _demand_known(self, config: SamplingConfig) -> None:
+        """Raises UserError for settings that an OpenAI-compatible server has no word for."""
+        usual = SamplingConfig()
+        others = [name for name in LOCAL_SETTINGS if getattr(config, name) != getattr(usual, name)]
+        if others:
+            named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+            raise UserError(f"{self.address}: an OpenAI-compatible server knows no {named}; leave that out, or name a local model")
 
     def _answer(self, path: str, asked: Mapping[str, Any], config: SamplingConfig, seed: int) -> Iterator[str]:
         body = {
             "model": self.name, **asked, "temperature": config.temperature, "top_p": config.top_p,
             "max_tokens": config.max_new_tokens, "seed": seed % (1 << SEED_BITS), "stream": True,
+            **({"stop": list(config.stop)} if config.stop else {}),
         }  # fmt: skip
         parts = urlsplit(self.address)
         url = parts._replace(path=parts.path + path).geturl()
@@ -82,7 +99,7 @@ class Endpoint:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, TimeoutError):
                 reason = f"no connection within {self.timeout_s:g} s"
-            why = _one_line(str(getattr(reason, "strerror", None) or reason or type(reason).__name__))
+            why = one_line(str(getattr(reason, "strerror", None) or reason or type(reason).__name__))
             raise UserError(f"{self.address}: cannot be reached, or broke off ({why}); see whether the server runs there") from None
 
     def _texts(self, response: Any) -> Iterator[str]:
@@ -125,7 +142,7 @@ class Endpoint:
         return text, choice.get("finish_reason") is not None
 
     def _malformed(self, what: str) -> UserError:
-        return UserError(f"{self.address}: not the stream of an OpenAI-compatible server: {_one_line(what)}")
+        return UserError(f"{self.address}: not the stream of an OpenAI-compatible server: {one_line(what)}")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -143,7 +160,7 @@ def _key() -> dict[str, str]:
 def _refusal(error: urllib.error.HTTPError) -> str:
     """What a status that is not success means, with the server's own words."""
     if 300 <= error.code < 400:
-        target = _one_line(error.headers.get("Location", "another address"))
+        target = one_line(error.headers.get("Location", "another address"))
         return f"redirects to {target}, which is not followed; name that address if you trust it"
     try:
         said = _message(error.read(MOST_BYTES).decode("utf-8", "replace"))
@@ -162,10 +179,4 @@ def _message(body: str) -> str:
     for name in ("error", "message", "detail"):
         if isinstance(value, dict) and value.get(name):
             value = value[name]
-    return _one_line(value if isinstance(value, str) else json.dumps(value))
-
-
-def _one_line(text: str, most: int = 300) -> str:
-    """Without line breaks and without what could steer a terminal."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if len(line) <= most else f"{line[:most]}..."
+    return one_line(value if isinstance(value, str) else json.dumps(value))

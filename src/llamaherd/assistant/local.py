@@ -1,21 +1,25 @@
 """A chat model ready to answer: dialogues in, answers out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..chat.dialogue import Dialogue, tag_in
 from ..chat.fit import fit_prompt
 from ..chat.template import encode_prompt, read_answer
-from ..checkpoints.huggingface import load_model
-from ..core.artifacts import resolve
+from ..checkpoints.adapted import demand_base
+from ..checkpoints.peft import lay_over, read_adapter
+from ..checkpoints.quantized import load_for_inference
+from ..core.artifacts import model_path
 from ..core.device import best_device
 from ..core.errors import UserError
 from ..generate.config import SamplingConfig
-from ..generate.engine import Completion, generate, steps
+from ..generate.engine import Engine, generate
 from ..generate.memory import Memory
+from ..generate.sequence import Completion
+from ..model.lora import switch
 from ..model.transformer import Transformer
-from ..tokenizer.sentencepiece import TextStream, Tokenizer
+from ..tokenizer.sentencepiece import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,25 @@ class Assistant:
     def __init__(self, model: Transformer, tokenizer: Tokenizer, name: str):
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.stop_ids = (tokenizer.eos_id, tokenizer.bos_id)
+        self.memory = Memory()
+        """Of the dialogue that `stream` goes on with."""
 
     @classmethod
-    def load(cls, spec: str | Path, name: str | None = None) -> "Assistant":
-        """From a folder, RUN:VERSION or RUN. Raises UserError."""
-        folder = resolve(spec)
-        model, tokenizer = load_model(folder, best_device())
-        return cls(model, tokenizer, name or folder.name)
+    def load(cls, spec: str | Path, name: str | None = None, adapters: Mapping[str, Path] | None = None) -> "Assistant":
+        """From a folder, RUN:VERSION or RUN, with adapters by name, the first of them at work. Raises UserError."""
+        folder = model_path(spec)
+        for place in (adapters or {}).values():
+            demand_base(place, folder)
+        model, tokenizer = load_for_inference(folder, best_device())
+        assistant = cls(model, tokenizer, name or folder.name)
+        for adapter, place in (adapters or {}).items():
+            lay_over(model, adapter, read_adapter(place))
+        assistant.use(next(iter(adapters), None) if adapters else None)
+        return assistant
+
+    def use(self, adapter: str | None) -> None:
+        """Puts one of its adapters to work, or none. Raises UserError when it has no such adapter."""
+        switch(self.model, adapter)
 
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
         return encode_prompt(dialogue, self.tokenizer)
@@ -66,18 +82,20 @@ class Assistant:
         config: SamplingConfig,
         seeds: Sequence[int],
         memory: Memory | None = None,
-        names: Sequence[int] = (),
     ) -> list[Answer]:
         """One answer to each dialogue that ends with a user. Raises UserError when one has no room in the context.
 
-        With a memory, of dialogues that were answered before under the same name only what is new is read.
+        With a memory, of dialogues that were answered before only what is new is read.
         """
         prompts = [self.prompt_ids(dialogue) for dialogue in dialogues]
-        completions = generate(self.model, prompts, config, seeds, self.stop_ids, self.tokenizer.vocab_size, memory=memory, names=names)
-        return [
-            Answer(read_answer(completion.text_ids, self.tokenizer), prompt, completion)
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ]
+        tokenizer = self.tokenizer if config.stop else None
+        completions = generate(
+            self.model, prompts, config, seeds, self.stop_ids, self.tokenizer.vocab_size, memory=memory, tokenizer=tokenizer
+        )
+        return [Answer(self._text(completion), prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+
+    def _text(self, completion: Completion) -> str:
+        return read_answer(completion.text_ids, self.tokenizer) if completion.text is None else completion.text.strip()
 
     def fitted(self, dialogue: Dialogue, config: SamplingConfig) -> tuple[Dialogue, int]:
         """The newest turns (and the system text) that leave room for an answer, and how many older turns were left out."""
@@ -94,11 +112,11 @@ class Assistant:
 
     def stream_ids(self, prompt: Sequence[int], config: SamplingConfig, seed: int, strip: bool = False) -> Iterator[str]:
         """Text after a raw prompt of ids; with `strip`, without the space before and after."""
-        text, started, held = TextStream(self.tokenizer), not strip, ""
-        for step in steps(self.model, [prompt], config, [seed], self.stop_ids, self.tokenizer.vocab_size):
-            if step.ids[0] in self.stop_ids:
-                break
-            piece = text.feed(step.ids[0])
+        engine, started, held = Engine(self.model, self.stop_ids, self.tokenizer, rows=1, memory=self.memory), not strip, ""
+        engine.add(prompt, config, seed)
+        while engine.busy:
+            [event] = engine.step()
+            piece = event.text
             if not started:
                 piece = piece.lstrip()
                 started = bool(piece)
@@ -107,5 +125,5 @@ class Assistant:
             held = piece[len(shown) :]
             if shown:
                 yield shown
-        rest = held + text.close()
-        yield rest.rstrip() if strip else rest
+        if held and not strip:
+            yield held

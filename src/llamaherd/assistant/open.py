@@ -1,10 +1,13 @@
 """Whoever can answer, by name: a model folder, a version of a run, or an endpoint. Only the first two need torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from ..chat.dialogue import Dialogue
+from ..core.artifacts import resolve
 from ..core.device import set_threads
+from ..core.errors import UserError
 from ..generate.config import SamplingConfig
 from .endpoint import Endpoint
 
@@ -23,15 +26,37 @@ class TextModel(Protocol):
     def fitted(self, dialogue: Dialogue, config: SamplingConfig) -> tuple[Dialogue, int]:
         """The newest turns that leave room for an answer, and how many older ones were left out. Raises UserError."""
 
+    def use(self, adapter: str | None) -> None:
+        """Puts one of its adapters to work, or none. Raises UserError when it has no such adapter."""
 
-def open_assistant(spec: str) -> TextModel:
+
+def adapter_places(given: Sequence[str]) -> dict[str, Path]:
+    """Adapter folders by name, from `NAME=DIR` or `DIR`, which is then called as the folder is. Raises UserError."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        if Path(text).is_dir() or not equals:
+            name, place = Path(text).name, text
+        if name in found:
+            raise UserError(f"two adapters are called {name!r}; give each its own name, as in --adapter {name}2={place}")
+        found[name] = resolve(place)
+    return found
+
+
+def open_assistant(spec: str, adapters: Mapping[str, Path] | None = None) -> TextModel:
     """From a folder, RUN (its newest version), RUN:VERSION, or `http(s)://host/v1#name`. Raises UserError.
 
     Nothing is asked of an endpoint before its first answer.
     """
     if spec.lower().startswith(("http://", "https://")):
+        if adapters:
+            raise UserError(f"{spec}: is an endpoint; an adapter needs the weights of its base, so give a folder or leave --adapter out")
         return Endpoint.parse(spec)
+    from ..model.packed import pack
     from .local import Assistant
 
     set_threads()
-    return Assistant.load(spec)
+    assistant = Assistant.load(spec, adapters=adapters)
+    if not adapters:
+        pack(assistant.model)
+    return assistant

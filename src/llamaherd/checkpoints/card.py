@@ -1,10 +1,10 @@
 """The model card: `README.md` of a model folder. What it is, how it was made, what is known of it so far, what it is for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ..model.config import ModelConfig
+from ..model.config import LoraConfig, ModelConfig
 
 Task = Literal["text-generation", "text-classification"]
 
@@ -20,17 +20,36 @@ LIMITS = (
 )
 
 
-def model_card(title: str, task: Task, config: ModelConfig, parameters: int, made: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """`made`: stage, seed and `parents` (name to hash); `facts`: the stage's own metrics, known before any evaluation."""
-    plain = {name.replace("_", " "): value for name, value in facts.items() if isinstance(value, (str, int, float)) or _is_figure(value)}
+def model_card(
+    title: str, task: Task, config: ModelConfig, parameters: int, made: Mapping[str, Any], facts: Mapping[str, Any],
+    library: Literal["transformers", "llamaherd"] = "transformers",
+) -> str:  # fmt: skip
+    """`made`: stage, seed and `parents` (name to hash); `facts`: the stage's own metrics, known before any evaluation; `library`: what
+    loads it.
+    """
     shape = (
         f"{parameters:,} parameters: width {config.dim:,}, {config.layers} layers, {config.heads} heads that share {config.kv} key-value heads,",
         f"vocabulary {config.vocab_size:,}, context {config.context:,} tokens.",
     )
+    about = (f"A Llama-architecture model made by llamaherd, loadable with `{library}`.", *shape)
+    return _page((f"library_name: {library}", f"pipeline_tag: {task}"), title, about, made, facts)
+
+
+def adapter_card(title: str, base: str, config: LoraConfig, parameters: int, made: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """As model_card, of an adapter to `base`."""
+    about = (
+        "A LoRA adapter made by llamaherd, loadable with `peft`; it changes a base and is nothing without it.",
+        f"Base: {base}, whose hash `manifest.json` has. {parameters:,} parameters: rank {config.r}, alpha {config.alpha:g}, on",
+        f"{', '.join(config.names)}.",
+    )
+    return _page(("library_name: peft", "pipeline_tag: text-generation"), title, about, made, facts)
+
+
+def _page(front: Sequence[str], title: str, about: Sequence[str], made: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    plain = {name.replace("_", " "): value for name, value in facts.items() if isinstance(value, (str, int, float)) or _is_figure(value)}
     parents = ", ".join(f"{name} ({str(digest)[:12]})" for name, digest in made["parents"].items())
     lines = [
-        "---", "library_name: transformers", f"pipeline_tag: {task}", "---", "", f"# {title}", "",
-        "A Llama-architecture model made by llamaherd, loadable with `transformers`.", *shape, "",
+        "---", *front, "---", "", f"# {title}", "", *about, "",
         "## How it was made", "", f"- stage: {made['stage']}", f"- from: {parents}", f"- seed: {made['seed']}",
         "- all settings, and the hash of every input and file: `manifest.json` beside this page", "",
         "## What its making measured", "", *(f"- {name}: {_text(value)}" for name, value in plain.items()), "",

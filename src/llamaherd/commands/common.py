@@ -12,6 +12,9 @@ Settings = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
 """Words of people, which may begin with a hyphen."""
 
+Texts = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)]
+"""The same, where the option may be given several times."""
+
 
 def built(settings: Any, **values: Any) -> Any:
     from ..core.config import build

@@ -12,17 +12,17 @@ def stats(*files: Path) -> None:
     Parameters
     ----------
     files
-        Files of documents, or folders of corpora.
+        Files of documents, folders of corpora, or data sets as hub:OWNER/NAME.
     """
     import json
 
     from ..data.documents import CORPUS_FILE, read_documents
     from ..data.statistics import StatisticsConfig, statistics
-    from ..stages.common import data_file
+    from ..stages.common import data_files
 
     if not files:
         raise UserError("no file given; data stats takes files of documents or folders of corpora")
-    documents = read_documents([data_file(file, CORPUS_FILE) for file in files])
+    documents = read_documents(data_files(files, CORPUS_FILE))
     print(json.dumps(statistics(documents, StatisticsConfig(), 0), indent=2, ensure_ascii=False))
 
 
@@ -40,8 +40,9 @@ def show(file: Path, *, model: str, limit: int | None = None) -> None:
     """
     from ..core.artifacts import resolve
     from ..data.show import show as show_rows
+    from ..stages.common import rows_file
     from ..tokenizer.sentencepiece import Tokenizer
 
     if limit is not None and limit < 0:
         raise UserError(f"--limit is {limit}; expected a number of rows")
-    show_rows(file, Tokenizer.load(resolve(model)), sys.stdout, limit)
+    show_rows(rows_file(file), Tokenizer.load(resolve(model)), sys.stdout, limit)

@@ -1,9 +1,9 @@
 """Models at work: a conversation, one answer, scores, figures."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from .common import Settings, Text, built, encode_output
+from .common import Settings, Text, Texts, built, encode_output
 
 
 def chat(
@@ -12,8 +12,14 @@ def chat(
     system: Text | None = None,
     temperature: float = 0.6,
     top_p: float = 0.9,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    stop: Texts = (),
     max_new_tokens: int = 256,
     seed: int | None = None,
+    adapter: list[str] | None = None,
+    overflow: Literal["drop-turns", "refuse"] = "drop-turns",
 ) -> None:
     """Talk to a model in the terminal.
 
@@ -27,20 +33,36 @@ def chat(
         0 takes the most likely token.
     top_p
         Nucleus.
+    top_k
+        Only so many of the likeliest tokens; 0 for all.
+    min_p
+        Only tokens with at least this share of the likeliest one's probability.
+    repetition_penalty
+        Above 1: what was said becomes less likely.
+    stop
+        Text that ends an answer, which is cut before it; may be given several times.
     max_new_tokens
         Longest answer.
     seed
         For the same answers again.
+    adapter
+        NAME=DIR or DIR of an adapter to the model; given several times, /adapter NAME switches.
+    overflow
+        When the context is full: leave out the oldest turns (the system text stays), or refuse the message.
     """
     from ..stages.chat import ChatConfig
     from ..stages.chat import run as run_chat
 
-    run_chat(built(ChatConfig, model=model, system=system, seed=seed, sampling=_sampling(temperature, top_p, max_new_tokens)))
+    sampling = _sampling(temperature, top_p, max_new_tokens, top_k, min_p, repetition_penalty, stop)
+    run_chat(built(
+        ChatConfig, model=model, system=system, seed=seed, adapters=adapter or [], overflow=overflow, sampling=sampling,
+    ))  # fmt: skip
 
 
 def generate(
     model: str, *, prompt: Text, raw: bool = False, system: Text | None = None, max_new_tokens: int = 256,
-    temperature: float = 0.6, top_p: float = 0.9, seed: int = 0,
+    temperature: float = 0.6, top_p: float = 0.9, top_k: int = 0, min_p: float = 0.0, repetition_penalty: float = 1.0,
+    stop: Texts = (), seed: int = 0, adapter: list[str] | None = None,
 ) -> None:  # fmt: skip
     """Print the answer to one prompt, and nothing else.
 
@@ -60,15 +82,25 @@ def generate(
         0 takes the most likely token.
     top_p
         Nucleus.
+    top_k
+        Only so many of the likeliest tokens; 0 for all.
+    min_p
+        Only tokens with at least this share of the likeliest one's probability.
+    repetition_penalty
+        Above 1: what was said becomes less likely.
+    stop
+        Text that ends an answer, which is cut before it; may be given several times.
     seed
         For the same answer again.
+    adapter
+        NAME=DIR or DIR of an adapter to the model.
     """
     from ..stages.generate import GenerateConfig
     from ..stages.generate import run as run_generate
 
     run_generate(built(
-        GenerateConfig, model=model, prompt=prompt, raw=raw, system=system, seed=seed,
-        sampling=_sampling(temperature, top_p, max_new_tokens),
+        GenerateConfig, model=model, prompt=prompt, raw=raw, system=system, seed=seed, adapters=adapter or [],
+        sampling=_sampling(temperature, top_p, max_new_tokens, top_k, min_p, repetition_penalty, stop),
     ))  # fmt: skip
 
 
@@ -124,5 +156,10 @@ def evaluate(
         print((artifact.path / "evaluation.json").read_text(encoding="utf-8"), end="")
 
 
-def _sampling(temperature: float, top_p: float, max_new_tokens: int) -> dict[str, Any]:
-    return {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+def _sampling(
+    temperature: float, top_p: float, max_new_tokens: int, top_k: int, min_p: float, repetition_penalty: float, stop: tuple[str, ...]
+) -> dict[str, Any]:
+    return {
+        "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "top_k": top_k, "min_p": min_p,
+        "repetition_penalty": repetition_penalty, "stop": stop,
+    }  # fmt: skip

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from .files import fsync_file, fsync_folder, read_json, write_json
 
 Kind = Literal[
     "corpus", "tokenizer", "shards", "model", "reward-model", "adapter", "dialogues", "preferences",
-    "samples", "judgements", "evaluation", "report",
+    "samples", "judgements", "evaluation", "report", "download",
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
@@ -91,14 +91,47 @@ def hash_files(folder: Path) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != MANIFEST:
-            with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[name] = _file_hash(path)
     return found
+
+
+def check_files(folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Compares files of a finished folder with the hashes in its manifest, those whose names are `wanted`; without a manifest, none.
+
+    Raises UserError that names the first file that was changed, cut short or removed since.
+    """
+    found = find_artifact(folder)
+    if found is None or "files" not in found.manifest:
+        return
+    files = found.manifest["files"]
+    if not isinstance(files, dict) or found.hash != content_hash(found.kind, files):
+        raise UserError(f"{folder / MANIFEST}: is damaged: its hashes do not add up; get the folder again")
+    for name, expected in files.items():
+        if not wanted(name):
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: is missing; {MANIFEST} names it, get the folder again")
+        if _file_hash(path) != expected:
+            raise UserError(
+                f"{path}: its content is not what was written (its hash differs from {MANIFEST}'s); get it again, "
+                f"or remove {MANIFEST} if you changed it yourself"
+            )
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_of(value: Any) -> str:
     """SHA-256 of a JSON value with sorted keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def content_hash(kind: str, files: Mapping[str, str]) -> str:
+    """Hash of an artifact from those of its files; see `Artifact.hash`."""
+    return hash_of([kind, {name: digest for name, digest in files.items() if name != METRICS}])
 
 
 def open_artifact(spec: str | Path, *kinds: Kind) -> Artifact:
@@ -122,6 +155,11 @@ def find_artifact(path: Path) -> Artifact | None:
     return Artifact(path, manifest)
 
 
+def model_path(spec: str | Path) -> Path:
+    """Where a model lies: as `resolve`, and a bare file of weights is itself. Raises UserError."""
+    return Path(spec) if Path(spec).is_file() else resolve(spec)
+
+
 def versions(run: Path) -> list[str]:
     """Names v0, v1, ... of the finished chat models in a run, oldest first."""
     if not run.is_dir():
@@ -142,6 +180,8 @@ def resolve(spec: str | Path) -> Path:
             problem = f"{file}: is a file" if file else f"{spec}: no such folder"
             if re.match("https?:/", str(spec)):
                 problem = f"{spec}: is an endpoint, which chat and generate take; this command needs the weights"
+            if head == "hub":
+                problem = f"{spec}: is on the hub; `llamaherd download {name}` fetches it first"
             raise UserError(f"{problem}; expected a model folder, RUN or RUN:VERSION such as runs/miniature:v5")
         if (run / name).is_dir() and name not in ("", ".", "..") and "/" not in name:
             return run / name
@@ -198,15 +238,15 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
     removed meanwhile; OSError that names the file when the disk is full or the folder read-only. A state that was saved
     stays in the partial folder, and building the same thing again goes on from there; without any, nothing stays.
     """
-    _refuse_existing(out)
+    refuse_existing(out)
     partial = out.with_name(out.name + ".partial")
     with locked(partial / "lock", str(out)):
-        _refuse_existing(out)  # another process may have finished it between the question and the lock
+        refuse_existing(out)  # another process may have finished it between the question and the lock
         fingerprint = _fingerprint(stage, config, parents, seed)
         begun, place = _begin(partial, fingerprint)
         seconds_file = partial / "seconds.json"
         seconds_before = read_json(seconds_file) if seconds_file.exists() else 0.0
-        started, started_at = time.perf_counter(), _now()
+        started, started_at = time.perf_counter(), now()
         try:
             yield place
         except BaseException:
@@ -226,11 +266,11 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
             fsync_file(place.folder / name)
         manifest = {
             "kind": kind, "stage": stage, "config": dump(config), "seed": seed,
-            "parents": {name: {"path": str(parent.path), "hash": parent.hash} for name, parent in parents.items()},
+            "parents": {name: _origin(parent) for name, parent in parents.items()},
             "code_version": code_version(), "metrics": place.metrics, "seconds": seconds,
-            "started": started_at, "finished": _now(),  # of its last start; `seconds` counts the earlier ones too
+            "started": started_at, "finished": now(),  # of its last start; `seconds` counts the earlier ones too
             "device": _device_name(), "energy_wh_estimate": seconds * _watts() / 3600, "peak_memory_bytes": _peak_memory_bytes(),
-            "files": files, "hash": hash_of([kind, {name: digest for name, digest in files.items() if name != METRICS}]),
+            "files": files, "hash": content_hash(kind, files),
         }  # fmt: skip
         write_json(place.folder / MANIFEST, manifest)
         fsync_folder(place.folder)
@@ -239,11 +279,18 @@ def building(out: Path, *, kind: Kind, stage: str, config: Config, parents: Mapp
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as manifests write it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _refuse_existing(out: Path) -> None:
+def _origin(parent: Artifact) -> dict[str, Any]:
+    """Where an input lay, what it was, and where on the hub it came from if it did."""
+    return {"path": str(parent.path), "hash": parent.hash} | ({"hub": parent.manifest["hub"]} if "hub" in parent.manifest else {})
+
+
+def refuse_existing(out: Path) -> None:
+    """Raises UserError when something lies where an artifact is to be."""
     if out.exists():
         raise UserError(f"{out} exists already; choose another --out, or remove it to build it again")
 

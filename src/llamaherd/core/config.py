@@ -270,6 +270,11 @@ def describe(cls: type[Config], prefix: str = "", defaults: Config | None = None
         if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
             rows += describe(field.annotation, f"{prefix}{name}.", default)
             continue
+        optional = next((part for part in get_args(field.annotation) if isinstance(part, type) and issubclass(part, Config)), None)
+        if optional and type(None) in get_args(field.annotation):
+            rows.append((f"--{prefix}{name}=null", json.dumps(default, default=_plain_default), field.description or ""))
+            rows += describe(optional, f"{prefix}{name}.", default)
+            continue
         text = "needed" if field.is_required() and not defaults else json.dumps(default, default=_plain_default)
         rows.append((f"--{prefix}{name}={_type_name(field.annotation)}", text, field.description or ""))
     return rows

@@ -41,22 +41,29 @@ def fsync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes beside the place, then renames: readers see the old file or the new one, never half of it.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write a file to; when the block ends the file is made durable and renamed to `path`.
 
+    Readers see the old file or the new one, never half of it. When the block fails nothing is left beside.
     Raises OSError that names the file; the old one is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with naming(path):
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
+            yield beside
+            with beside.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file that is whole or absent, as `replacing` does."""
+    with replacing(path) as beside:
+        beside.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -135,11 +142,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _row(line: bytes, where: str) -> dict[str, Any]:
+def _json(text: bytes, where: str, expected: str) -> Any:
+    """A value that can be written as JSON again. Raises UserError that begins with `where`."""
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
-        if b"\\u" in line:  # an escaped half of a surrogate pair is valid JSON and yet no text that can be written
-            json.dumps(row, ensure_ascii=False).encode("utf-8")
+        value = json.loads(text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
+        if b"\\u" in text:  # an escaped half of a surrogate pair is valid JSON and yet no text that can be written
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except UnicodeDecodeError as error:
@@ -147,10 +155,34 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise UserError(f"{where}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({getattr(error, 'msg', error)}); each line is one JSON object") from None
+        raise UserError(f"{where}: not JSON ({getattr(error, 'msg', error)}); {expected}") from None
+    return value
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    row = _json(line, where, "each line is one JSON object")
     if not isinstance(row, dict):
         raise UserError(f"{where}: a JSON {type(row).__name__}; each line is one JSON object")
     return row
+
+
+def _list_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, object) of a file that is one JSON list."""
+    expected = "expected a list of objects, or JSON lines"
+    for number, row in enumerate(_json(path.read_bytes(), str(path), expected), 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path} row {number}: a JSON {type(row).__name__}; {expected}")
+        yield number, row
+
+
+def _is_list(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4096).lstrip().startswith(b"[")
+
+
+def row_name(path: Path) -> str:
+    """What stands before the number of a row of `read_rows` in messages."""
+    return f"{path} {'row' if path.suffix == '.parquet' or (path.suffix == '.json' and path.is_file() and _is_list(path)) else 'line'}"
 
 
 def _plain(cell: Any) -> Any:
@@ -187,8 +219,9 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) of a `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.parquet` file; blank lines are skipped.
+    """(line number from 1, object) of a `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.parquet` file, or of a list in a `.json` file.
 
+    Blank lines are skipped.
     Every row can be written as JSON again. Raises UserError naming file and line (parquet: row and column) for a missing
     file, bad compression, a line that is not a JSON object, a key that stands twice, a value that JSON cannot say.
     """
@@ -200,6 +233,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     try:
         with naming(path):
+            if path.suffix == ".json" and _is_list(path):
+                yield from _list_rows(path)
+                return
             for number, line in enumerate(_lines(path), 1):
                 if line.strip():
                     yield number, _row(line, f"{path} line {number}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..core.artifacts import Artifact, find_artifact
 from ..core.errors import UserError
+from .hub import name_of
 
 
 def parents_of(files: Iterable[Path], **named: Artifact) -> dict[str, Artifact]:
@@ -27,6 +28,14 @@ def parents_of(files: Iterable[Path], **named: Artifact) -> dict[str, Artifact]:
 def _plain(file: Path) -> Artifact:
     try:
         with file.open("rb") as content:
-            return Artifact(file, {"kind": "file", "hash": hashlib.file_digest(content, "sha256").hexdigest()})
+            known = {"kind": "file", "hash": hashlib.file_digest(content, "sha256").hexdigest()}
+            origin = name_of(file)
+            return Artifact(file, known | ({"hub": origin} if origin else {}))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}; expected an input file") from None
+
+
+def described_by(model: Path) -> Path:
+    """The file that stands for a model among a stage's inputs: what gives its shape, in a folder, else the bare file of weights."""
+    named = [model / name for name in ("config.json", "params.json", "adapter_config.json") if (model / name).is_file()]
+    return model if model.is_file() else [*named, *sorted(model.glob("*.bin")), model / "config.json"][0]

@@ -1,4 +1,6 @@
-"""Shapes of the model family (paper.md section 1) and what they cost in parameters and operations."""
+"""Shapes of the model family (paper.md section 1) and what they cost in parameters and operations; shapes of adapters."""
+
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -88,6 +90,40 @@ class ModelConfig(Config):
         after_attention = self.dim * (self.heads * self.head_size + 3 * self.ffn_width)
         all_tokens = tokens * (2 * (self.trunk_parameters - after_attention) + attention)
         return 3.0 * (all_tokens + wanted_tokens * 2 * (after_attention + outputs * self.dim))
+
+
+LinearName = Literal["wq", "wk", "wv", "wo", "w1", "w2", "w3", "output"]
+"""The linear layers: those of every block, and the vocabulary head."""
+BLOCK_LINEARS: tuple[LinearName, ...] = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
+
+
+class LoraConfig(Config):
+    """Low-rank changes to frozen linear layers: W + scale * B A, with A [r, in] and B [out, r] (Hu et al. 2021)."""
+
+    r: int = Field(16, ge=1)
+    """Rank of the change."""
+    alpha: float = Field(32.0, gt=0)
+    """The change is scaled by alpha / r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of a layer's inputs that the change does not see in training."""
+    layers: tuple[LinearName, ...] | Literal["all"] = "all"
+    """Which linear layers are changed; all: those of every block, and not the vocabulary head."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(r) instead, which keeps large ranks learning (Kalajdzievski 2023)."""
+
+    @model_validator(mode="after")
+    def _some_layer(self) -> "LoraConfig":
+        if not self.layers or (self.layers != "all" and len(set(self.layers)) < len(self.layers)):
+            raise ValueError(f"layers: expected different names among {', '.join((*BLOCK_LINEARS, 'output'))}, or all")
+        return self
+
+    @property
+    def names(self) -> tuple[LinearName, ...]:
+        return BLOCK_LINEARS if self.layers == "all" else self.layers
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (self.r**0.5 if self.rslora else self.r)
 
 
 PRESETS: dict[str, ModelConfig] = {

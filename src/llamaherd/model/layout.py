@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from .rectangles import rectangles
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -43,16 +45,8 @@ class Layout:
         starts = [0]
         for length in self.lengths:
             starts.append(starts[-1] + length)
-        longest_first = sorted(range(len(self.lengths)), key=lambda document: -self.lengths[document])
-        groups: list[list[int]] = []
-        for document in longest_first:
-            # At most a quarter of a row is padding: wider rectangles save calls, but their padding took longer.
-            if groups and self.lengths[document] * 4 >= self.lengths[groups[-1][0]] * 3:
-                groups[-1].append(document)
-            else:
-                groups.append([document])
         shapes, tokens, cells, filled = [], [], torch.empty(starts[-1], dtype=torch.long), 0
-        for group in groups:
+        for group in rectangles(self.lengths):
             shapes.append((len(group), self.lengths[group[0]]))
             first = torch.tensor([starts[document] for document in group])[:, None]
             size = torch.tensor([self.lengths[document] for document in group])[:, None]

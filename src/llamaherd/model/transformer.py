@@ -7,11 +7,12 @@ q and k rotate by halves, as in Hugging Face files.
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
+from torch.utils.checkpoint import checkpoint
 
 from .cache import Ends, Prompts
 from .config import ModelConfig
@@ -103,6 +104,9 @@ class Attention(nn.Module):
         self.wk = nn.Linear(config.dim, config.kv * config.head_size, bias=False)
         self.wv = nn.Linear(config.dim, config.kv * config.head_size, bias=False)
         self.wo = nn.Linear(config.heads * config.head_size, config.dim, bias=False)
+        self.kv = config.kv
+        self.together: nn.Module | None = None
+        """In place of wq, wk and wv, where a model was packed to answer."""
 
     def forward(self, x: Tensor, layer: int, rope: Tensor, attend: Attend, wanted: Tensor | None) -> Tensor:
         out: Tensor = self.wo(only(wanted, attend(layer, *self._heads(x, rope)).flatten(2)))
@@ -110,16 +114,21 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q [B, T, H, d], k and v [B, T, K, d] of x [B, T, D], by one product where that is possible."""
-        weight = end_to_end(self.wq, self.wk, self.wv)
-        if weight is None:
+        if self.together is not None:
+            product = self.together(x)
+        elif (weight := end_to_end(self.wq, self.wk, self.wv)) is not None:
+            product = linear(x, weight)
+        else:
             q = self.wq(x).view(*x.shape[:2], -1, self.head_size)
             return rotate(q, rope), *self.keys_values(x, rope)
-        heads, kv = linear(x, weight).view(*x.shape[:2], -1, self.head_size), self.wv.out_features // self.head_size
+        heads, kv = product.view(*x.shape[:2], -1, self.head_size), self.kv
         turned = rotate(heads[:, :, :-kv], rope)
         return turned[:, :, :-kv], turned[:, :, -kv:], heads[:, :, -kv:]
 
     def keys_values(self, x: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
         """What other tokens see of x [B, T, D]: two of [B, T, K, d]."""
+        if self.together is not None:
+            return self._heads(x, rope)[1:]
         k, v = (w(x).view(*x.shape[:2], -1, self.head_size) for w in (self.wk, self.wv))
         return rotate(k, rope), v
 
@@ -132,9 +141,12 @@ class FeedForward(nn.Module):
         self.w1 = nn.Linear(config.dim, config.ffn_width, bias=False)
         self.w2 = nn.Linear(config.ffn_width, config.dim, bias=False)
         self.w3 = nn.Linear(config.dim, config.ffn_width, bias=False)
+        self.together: nn.Module | None = None
+        """In place of w1 and w3, where a model was packed to answer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.w2(silu(self.w1(x)) * self.w3(x))
+        gate, value = (self.w1(x), self.w3(x)) if self.together is None else self.together(x).chunk(2, -1)
+        out: Tensor = self.w2(silu(gate) * value)
         return out
 
 
@@ -161,6 +173,8 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.checkpointing = False
+        """Whether blocks keep nothing but their input for the backward pass, which then runs them again (Chen et al. 2016)."""
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
@@ -186,8 +200,13 @@ class Trunk(nn.Module):
         x, rope = self.tok_embeddings(tokens), self._rope(layout.positions.view(tokens.shape))
         *blocks, last = self.layers
         for layer, block in enumerate(blocks):
-            x = block(x, layer, rope, layout.attend)
-        out: Tensor = self.norm(last(x, len(blocks), rope, layout.attend, wanted))
+            x = self._through(block, x, layer, rope, layout.attend)
+        out: Tensor = self.norm(self._through(last, x, len(blocks), rope, layout.attend, wanted))
+        return out
+
+    def _through(self, block: nn.Module, *arguments: Any) -> Tensor:
+        again = self.checkpointing and torch.is_grad_enabled()
+        out: Tensor = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
         return out
 
     def read(self, tokens: Tensor, prompts: Prompts | Ends) -> None:

@@ -8,7 +8,7 @@ import torch
 from ..chat.dialogue import Dialogue
 from ..chat.template import encode_dialogue
 from ..checkpoints.huggingface import load_scorer
-from ..core.artifacts import resolve
+from ..core.artifacts import model_path
 from ..core.device import best_device
 from ..core.errors import UserError
 from ..model.layout import Layout
@@ -25,7 +25,7 @@ class RewardModel:
     @classmethod
     def load(cls, spec: str | Path) -> "RewardModel":
         """From a folder or RUN:NAME. Raises UserError."""
-        return cls(*load_scorer(resolve(spec), best_device()))
+        return cls(*load_scorer(model_path(spec), best_device()))
 
     def ids(self, dialogue: Dialogue, where: str = "a dialogue") -> list[int]:
         """Ids of a finished dialogue: the same function for training, scoring and PPO. Raises UserError when it exceeds the context."""

@@ -75,7 +75,7 @@ def ghost_dialogues(assistant: Assistant, scripts: Sequence[Script], sampling: S
         if not asked:
             continue
         seeds = [seed_for(seed, "ghost", first + index, turn) for index in asked]
-        given = assistant.answers([dialogues[index] for index in asked], sampling, seeds, memory, asked)
+        given = assistant.answers([dialogues[index] for index in asked], sampling, seeds, memory)
         for index, answer in zip(asked, given, strict=True):
             answers[index].append(answer.text)
             reason = why_unusable(answer)

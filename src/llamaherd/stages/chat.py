@@ -6,13 +6,16 @@ import math
 import re
 import secrets
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..chat.dialogue import Dialogue, Message, checked, tag_in
 from ..core.config import Config
 from ..core.errors import UserError, did_you_mean
 from ..core.seeds import seed_for
 from ..generate.config import SamplingConfig
+from ..model.config import ModelConfig
+from ..model.memory import FLOAT, Pass, cache_bytes, forward_buffers, largest_weight
+from ..train.memory import Moment
 
 if TYPE_CHECKING:
     from ..assistant.open import TextModel
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "/system": "/system TEXT       another system text; without TEXT: none",
     "/reset": "/reset             forget the dialogue, keep the system text",
+    "/adapter": "/adapter NAME      another adapter; without NAME: none",
     "/temperature": "/temperature T     0 takes the most likely token, more is more varied",
     "/help": "/help              this list",
     "/quit": "/quit              the end, as Ctrl-D; Ctrl-C stops an answer",
@@ -27,6 +31,10 @@ COMMANDS = {
 PROMPT = "> "
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters that steer a terminal instead of saying something; tab and newline are not among them."""
+
+
+SAMPLING_COPIES = 8
+"""Of a token's logits: as they are, in float32, scaled, as probabilities, sorted with their ids, added up, as log-probabilities."""
 
 
 class ChatConfig(Config):
@@ -38,8 +46,12 @@ class ChatConfig(Config):
     """System text."""
     seed: int | None = None
     """For the same answers again; null: other ones each time."""
+    adapters: tuple[str, ...] = ()
+    """Adapters on the model, as NAME=DIR or DIR; the first one is at work until another is chosen."""
     sampling: SamplingConfig = SamplingConfig()
     """Temperature, nucleus, length."""
+    overflow: Literal["drop-turns", "refuse"] = "drop-turns"
+    """What happens when the context is full: the oldest turns are left out and the system text stays, or the message is refused."""
 
 
 class Chat:
@@ -48,7 +60,7 @@ class Chat:
     def __init__(self, model: "TextModel", config: ChatConfig):
         self.model, self.system, self.sampling = model, config.system, config.sampling
         self.turns: tuple[Message, ...] = ()
-        self.answers = 0
+        self.answers, self.overflow = 0, config.overflow
         # Only who gives no seed gets one from the system.
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
 
@@ -71,6 +83,9 @@ class Chat:
                 note("the dialogue is forgotten" + (", the system text stays" if self.system is not None else ""))
             case "/system":
                 self.set_system(rest or None)
+            case "/adapter":
+                self.model.use(rest or None)
+                note(f"adapter {rest} is at work" if rest else "no adapter is at work")
             case "/temperature":
                 self.set_temperature(rest)
             case unknown:
@@ -98,6 +113,8 @@ class Chat:
         """Streams the answer to one message and keeps both. Raises UserError, after which the dialogue is as before."""
         system = () if self.system is None else (Message("system", self.system),)
         dialogue, dropped = self.model.fitted(checked((*system, *self.turns, Message("user", text))), self.sampling)
+        if dropped and self.overflow == "refuse":
+            raise UserError(f"the context is full: {dropped} of {len(self.turns) // 2} earlier turns would have to go; /reset starts over")
         if dropped:
             note(f"the context is full: the oldest {'turn is' if dropped == 1 else f'{dropped} turns are'} left out")
         said, stopped = self._stream(dialogue)
@@ -154,14 +171,15 @@ def read_line() -> str | None:
 
 def run(config: ChatConfig) -> None:
     """Talks until the input ends. Raises UserError when the model or the first system text cannot be used."""
-    from ..assistant.open import open_assistant
+    from ..assistant.open import adapter_places, open_assistant
 
     check_system(config.system)
+    adapters = adapter_places(config.adapters)
     with contextlib.suppress(ImportError):  # Windows has none; lines are then edited by the console itself
         import readline  # noqa: F401
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text end one message, not the program
-    chat = Chat(open_assistant(config.model), config)
+    chat = Chat(open_assistant(config.model, adapters), config)
     note(f"{chat.model.name} ({config.model}) listens; /help lists the commands")
     interrupted = False
     while True:
@@ -181,3 +199,16 @@ def run(config: ChatConfig) -> None:
             note(str(error))
         except KeyboardInterrupt:
             note("stopped")
+
+
+def memory(shape: ModelConfig, weights: int, prompt_tokens: int, new_tokens: int, item: int = FLOAT) -> list[Moment]:
+    """The fullest moments of an answer: `weights` in bytes, a prompt that is read whole, and room in the cache for what is new."""
+    cache = cache_bytes(shape, 1, prompt_tokens + new_tokens, item)
+    rope = 2 * shape.context * shape.head_size * FLOAT
+    reading = forward_buffers(shape, Pass((prompt_tokens,), 1), item) + rope
+    saying = SAMPLING_COPIES * shape.vocab_size * FLOAT + rope
+    return [
+        Moment("loading", {"weights": weights, "copies": largest_weight(shape) * item}),
+        Moment("reading the prompt", {"weights": weights, "cache": cache, "activations": reading}),
+        Moment("answering", {"weights": weights, "cache": cache, "logits": saying}),
+    ]

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.artifacts import Artifact, building, model_path, open_artifact
 from ..core.chunks import in_chunks
 from ..core.config import Config
 from ..core.files import write_rows
 from ..core.seeds import python_rng, seed_for
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..data.records import DOMAINS, GRADES
 from ..generate.config import SamplingConfig
 from ..measures.intervals import Figure, rate
 from ..miniature.annotator import AnnotatorConfig, NoisyAnnotator
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import SomePaths, data_file, prompts_of
+from .common import SomePaths, data_files, prompts_of
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
@@ -71,15 +71,15 @@ def run(config: CollectConfig, out: Path, seed: int) -> Artifact:
     from ..assistant.local import Assistant
     from ..data.records import rows_of
 
-    folders = [resolve(config.newest), resolve(config.previous)]
+    folders = [model_path(config.newest), model_path(config.previous)]
     files: dict[Domain, list[Path]] = {
-        "helpfulness": [data_file(path, "prompts.jsonl") for path in config.helpfulness],
-        "safety": [data_file(path, "prompts.jsonl") for path in config.safety],
+        "helpfulness": data_files(config.helpfulness, "prompts.jsonl"),
+        "safety": data_files(config.safety, "prompts.jsonl"),
     }
     variants = [Assistant.load(folder) for folder in folders]
     prompts = {domain: prompts_of(paths, *variants) for domain, paths in files.items()}
     annotator = NoisyAnnotator(Oracle(World(config.world)), config.annotator)
-    parents = parents_of([*(folder / "config.json" for folder in folders), *(file for paths in files.values() for file in paths)])
+    parents = parents_of([*(described_by(folder) for folder in folders), *(file for paths in files.values() for file in paths)])
     with building(out, kind="preferences", stage="collect", config=config, parents=parents, seed=seed) as place:
         kept: list[tuple[Preference, float]] = []
         dropped = {"equal": 0, "empty": 0, "unfinished": 0, "tag": 0, "unsafe chosen over safe": 0}

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +12,11 @@ from pydantic import WrapValidator
 from ..core.artifacts import METRICS, Workplace, resolve
 from ..core.errors import UserError
 from ..core.files import write_text
+from ..data.hub import files_of, is_hub
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
+    from ..checkpoints.peft import AdapterFiles
     from ..data.records import Prompt
     from ..model.transformer import Trunk
     from ..tokenizer.sentencepiece import Tokenizer
@@ -52,6 +54,26 @@ def data_file(path: Path, name: str) -> Path:
     return folder / name
 
 
+def data_files(paths: Iterable[Path], name: str) -> list[Path]:
+    """The files behind several paths, see `data_file`; `hub:OWNER/NAME` stands for those of a data set. Raises UserError."""
+    return [file for path in paths for file in (files_of(path, name) if is_hub(path) else [data_file(path, name)])]
+
+
+def plain_files(paths: Iterable[Path], name: str) -> list[Path]:
+    """Paths as they are, and the files that `hub:OWNER/NAME` stands for. Raises UserError."""
+    return [file for path in paths for file in (files_of(path, name) if is_hub(path) else [path])]
+
+
+def rows_file(path: Path) -> Path:
+    """`path`, or the one file that `hub:OWNER/NAME/FILE` stands for. Raises UserError."""
+    if not is_hub(path):
+        return path
+    files = files_of(path, "")
+    if len(files) > 1:
+        raise UserError(f"{path}: is {len(files)} files; this command reads one, such as {path}/{files[0].name}")
+    return files[0]
+
+
 def prompts_of(files: Sequence[Path], *assistants: "Assistant", optional: bool = False) -> "list[Prompt]":
     """The prompts of all files, for these models to answer.
 
@@ -81,6 +103,18 @@ def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title
     parameters = sum(weight.numel() for weight in model.parameters())
     task: Task = "text-classification" if isinstance(model, Scorer) else "text-generation"
     write_text(place.folder / "README.md", model_card(title, task, model.config, parameters, place.made, facts))
+
+
+def finish_adapter(place: Workplace, files: "AdapterFiles", tokenizer: "Tokenizer", title: str, facts: Mapping[str, Any]) -> None:
+    """Writes an adapter's folder with its tokenizer, its card and the metrics of its training."""
+    from ..checkpoints.card import adapter_card
+    from ..checkpoints.tokenizer_json import write_tokenizer_files
+
+    files.save(place.folder)
+    write_tokenizer_files(tokenizer, place.folder, files.model.config.context)
+    shutil.copyfile(place.log, place.folder / METRICS)
+    parameters = sum(weight.numel() for weight in files.model.parameters() if weight.requires_grad)
+    write_text(place.folder / "README.md", adapter_card(title, files.base, files.config, parameters, place.made, facts))
 
 
 def sigmoid(logit: float) -> float:

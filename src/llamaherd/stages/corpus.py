@@ -11,7 +11,7 @@ from ..data.documents import CORPUS_FILE, Tally, read_documents
 from ..data.filters import FilterConfig, filtered, filters_of
 from ..data.inputs import parents_of
 from ..data.statistics import StatisticsConfig, score_by_words, statistics
-from .common import SomePaths
+from .common import SomePaths, plain_files
 
 
 class CorpusSettings(Config):
@@ -34,16 +34,17 @@ class CorpusConfig(CorpusSettings):
 
 def run(config: CorpusConfig, out: Path, seed: int) -> Artifact:
     """Builds `documents.jsonl` and `statistics.json`. Raises UserError for bad lines or when no document is left."""
-    parents = parents_of(config.documents)
+    files = plain_files(config.documents, CORPUS_FILE)
+    parents = parents_of(files)
     filters = filters_of(config.filters)
     tally = Tally([*filters, EXACT, *([NEAR] if config.dedup.near else [])])
     with building(out, kind="corpus", stage="corpus", config=config, parents=parents, seed=seed) as place:
         file = place.folder / CORPUS_FILE
-        kept = filtered(read_documents(config.documents), filters, tally)
+        kept = filtered(read_documents(files), filters, tally)
         with naming(file), file.open("w", encoding="utf-8", newline="\n") as lines:
             for document in deduplicated(kept, config.dedup, tally):
                 lines.write(json.dumps(document.to_row(), ensure_ascii=False, allow_nan=False) + "\n")
-        tally.demand_some(config.documents)
+        tally.demand_some(files)
         words = config.statistics.toxic_words
         measured = statistics(read_documents([file]), config.statistics, seed, score=score_by_words(words) if words else None)
         write_json(place.folder / "statistics.json", {"filters": tally.to_dict(), **measured})

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ..chat.dialogue import Message, checked
-from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.artifacts import Artifact, building, model_path, open_artifact
 from ..core.chunks import in_chunks
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import write_rows
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import paired_difference, rate
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, SomePaths, data_file, prompts_of
+from .common import Paths, SomePaths, data_files, prompts_of
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -60,17 +60,15 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     from ..rlhf.distill import answers_to, distil
     from ..rlhf.judging import why_unusable
 
-    folders = [resolve(config.model), resolve(config.safety)]
-    files, harmless_files, test_files = (
-        [data_file(path, "prompts.jsonl") for path in paths] for paths in (config.prompts, config.harmless, config.test)
-    )
+    folders = [model_path(config.model), model_path(config.safety)]
+    files, harmless_files, test_files = (data_files(paths, "prompts.jsonl") for paths in (config.prompts, config.harmless, config.test))
     assistant = Assistant.load(folders[0])
     prompts = prompts_of(files, assistant)
     harmless_prompts, test_prompts = (prompts_of(paths, assistant, optional=True) for paths in (harmless_files, test_files))
     _check_adversarial(prompts, files)
     _check_adversarial(test_prompts, test_files)
     _check_harmless(harmless_prompts, harmless_files)
-    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *harmless_files, *test_files])
+    parents = parents_of([*(described_by(folder) for folder in folders), *files, *harmless_files, *test_files])
     with building(out, kind="dialogues", stage="distill", config=config, parents=parents, seed=seed) as place:
         safety = RewardModel.load(folders[1])
 

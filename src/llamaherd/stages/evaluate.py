@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from ..chat.dialogue import Dialogue, tag_in
-from ..core.artifacts import Artifact, building, hash_of, open_artifact, resolve
+from ..core.artifacts import Artifact, building, hash_of, model_path, open_artifact
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import read_rows, write_json, write_rows
 from ..core.seeds import seed_for
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import mean
 from ..miniature.constraints import ConstraintSet, constraint_dialogues, obeys
@@ -87,10 +87,10 @@ def run(config: EvaluateConfig, out: Path, seed: int) -> Artifact:
 
     if "rewards" in config.tasks and config.tasks != TASKS and not (config.helpfulness or config.safety):
         raise UserError("task rewards: no reward model given; add --helpfulness MODEL, --safety MODEL or both")
-    folder = resolve(config.model)
-    rewards = [resolve(path) for path in (config.helpfulness, config.safety) if path]
+    folder = model_path(config.model)
+    rewards = [model_path(path) for path in (config.helpfulness, config.safety) if path]
     answers = [data_file(config.answers, "rows.jsonl")] if config.answers else []
-    parents = parents_of([folder / "config.json", *(path / "config.json" for path in rewards), *answers])
+    parents = parents_of([described_by(folder), *(described_by(path) for path in rewards), *answers])
     with building(out, kind="evaluation", stage="evaluate", config=config, parents=parents, seed=seed) as place:
         bench = Bench(config, Assistant.load(folder), seed)
         report: dict[str, Any] = {"model": folder.name, "tasks": {}}

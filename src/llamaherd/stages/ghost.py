@@ -7,14 +7,14 @@ from typing import Any
 
 from pydantic import Field
 
-from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.artifacts import Artifact, building, model_path, open_artifact
 from ..core.chunks import in_chunks
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import read_rows, write_rows
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
-from .common import SomePaths, data_file
+from .common import SomePaths, data_files
 
 
 class GhostSettings(Config):
@@ -40,8 +40,8 @@ def run(config: GhostConfig, out: Path, seed: int) -> Artifact:
     from ..assistant.local import Assistant
     from ..rlhf.ghost import Script, check_script, ghost_dialogues
 
-    folder = resolve(config.model)
-    files = [data_file(path, "scripts.jsonl") for path in config.scripts]
+    folder = model_path(config.model)
+    files = data_files(config.scripts, "scripts.jsonl")
     scripts = []
     for file in files:
         for number, row in read_rows(file):
@@ -50,7 +50,7 @@ def run(config: GhostConfig, out: Path, seed: int) -> Artifact:
     if not scripts:
         raise UserError(f"no script in {', '.join(map(str, files))}; give a file with at least one")
     with building(
-        out, kind="dialogues", stage="ghost", config=config, parents=parents_of([folder / "config.json", *files]), seed=seed
+        out, kind="dialogues", stage="ghost", config=config, parents=parents_of([described_by(folder), *files]), seed=seed
     ) as place:
         assistant = Assistant.load(folder)
 

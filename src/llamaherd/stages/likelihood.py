@@ -6,15 +6,15 @@ from typing import Any
 
 from pydantic import Field
 
-from ..core.artifacts import Artifact, building, hash_of, open_artifact, resolve
+from ..core.artifacts import Artifact, building, hash_of, model_path, open_artifact
 from ..core.chunks import in_chunks
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import write_rows
 from ..data.documents import CORPUS_FILE, read_documents
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..measures.intervals import mean
-from .common import Paths, SomePaths, data_file
+from .common import Paths, SomePaths, data_files
 
 
 class LikelihoodConfig(Config):
@@ -37,17 +37,17 @@ def run(config: LikelihoodConfig, out: Path, seed: int) -> Artifact:
     """
     import torch
 
-    from ..checkpoints.huggingface import load_model
+    from ..checkpoints.quantized import load_for_inference
     from ..core.device import best_device
     from ..losses.language import token_log_probs
     from ..train.batches import TokenBatch
 
-    folder = resolve(config.model)
-    files, seen_files = ([data_file(path, CORPUS_FILE) for path in paths] for paths in (config.documents, config.seen))
+    folder = model_path(config.model)
+    files, seen_files = (data_files(paths, CORPUS_FILE) for paths in (config.documents, config.seen))
     seen = {document.text for document in read_documents(seen_files)}
     texts = list(dict.fromkeys(document.text for document in read_documents(files)))
     fresh = [text for text in texts if text not in seen]
-    model, tokenizer = load_model(folder, best_device())
+    model, tokenizer = load_for_inference(folder, best_device())
     encoded = [(text, [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]) for text in fresh]
     whole = [(text, ids) for text, ids in encoded if len(ids) - 1 <= model.config.context]
     if not whole:
@@ -59,7 +59,7 @@ def run(config: LikelihoodConfig, out: Path, seed: int) -> Artifact:
         kind="evaluation",
         stage="likelihood",
         config=config,
-        parents=parents_of([folder / "config.json", *files, *seen_files]),
+        parents=parents_of([described_by(folder), *files, *seen_files]),
         seed=seed,
     ) as place:
 

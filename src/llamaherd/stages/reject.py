@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.artifacts import Artifact, building, model_path, open_artifact
 from ..core.chunks import in_chunks
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import read_rows, write_rows
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import mean
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, data_file, prompts_of
+from .common import Paths, data_files, prompts_of
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -74,14 +74,14 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
 
     if not config.prompts and not config.judged_prompts:
         raise UserError("neither prompts nor judged_prompts given; name at least one file of prompts")
-    folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
-    files = [data_file(path, "prompts.jsonl") for path in config.prompts]
-    judged_files = [data_file(path, "prompts.jsonl") for path in config.judged_prompts]
-    pool_files = [data_file(path, "best.jsonl") for path in config.pool]
+    folders = [model_path(path) for path in (config.model, config.helpfulness, config.safety)]
+    files = data_files(config.prompts, "prompts.jsonl")
+    judged_files = data_files(config.judged_prompts, "prompts.jsonl")
+    pool_files = data_files(config.pool, "best.jsonl")
     assistant = Assistant.load(folders[0])
     prompts, test_prompts = (prompts_of(some, assistant, optional=not some) for some in (files, judged_files))
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
-    parents = parents_of([*(folder / "config.json" for folder in folders), *files, *judged_files, *pool_files])
+    parents = parents_of([*(described_by(folder) for folder in folders), *files, *judged_files, *pool_files])
     sampling = SamplingConfig(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
     with building(out, kind="samples", stage="reject", config=config, parents=parents, seed=seed) as place:
         rewards = Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2]))

@@ -6,18 +6,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.artifacts import Artifact, building, model_path, open_artifact
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import write_rows
 from ..core.seeds import python_rng, seed_for
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..measures.intervals import Figure, pooled
+from ..model.config import ModelConfig
+from ..model.memory import FLOAT, Pass, forward_buffers, parameters, widest
 from ..train.config import OptimizerConfig
-from .common import Paths, SomePaths, data_file, finish_model
+from ..train.memory import Moment, Trained, step_moments
+from .common import Paths, SomePaths, data_files, finish_model
 
 if TYPE_CHECKING:
     from ..data.records import Preference
+    from ..tokenizer.sentencepiece import Tokenizer
+
+
+TESTED_TOKENS = 8192
+"""Tokens that held-out comparisons are scored in at a time, as in `reward/model.py`."""
 
 
 class RewardSettings(Config):
@@ -70,12 +78,13 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     from ..train.batches import epochs, split, steps_in
     from ..train.loop import train
 
-    folder = resolve(config.model)
-    files = [data_file(path, "preferences.jsonl") for path in config.data]
-    test_files = [data_file(path, "test.jsonl") for path in config.test]
+    folder = model_path(config.model)
+    files = data_files(config.data, "preferences.jsonl")
+    test_files = data_files(config.test, "test.jsonl")
     rows, tests, contradicting = _comparisons(config, files, test_files, seed)
     language_model, tokenizer = load_model(folder, best_device())
     scorer = scorer_from(language_model)
+    del language_model  # its trunk was copied: as much memory again
     model = RewardModel(scorer, tokenizer)
     # Left out before mixing, so that the shares of the mix are those that are trained on.
     kept, tested = fitting(rows, model), fitting(tests, model)
@@ -91,7 +100,7 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
         for indices, position in epochs(len(pairs), config.batch_pairs, seed_for(seed, "reward", config.domain), standing):
             yield split(indices, config.micro_pairs), position
 
-    parents = parents_of([folder / "config.json", *files, *test_files])
+    parents = parents_of([described_by(folder), *files, *test_files])
     with building(out, kind="reward-model", stage="reward", config=config, parents=parents, seed=seed) as place:
         done = train(
             scorer, lambda micro: pair_loss(scorer, [pairs[index] for index in micro], safety_weight), batches,
@@ -159,3 +168,50 @@ def headline(artifact: Artifact) -> str:
     dropped = {name: artifact.metrics[f"dropped_{name.replace(' ', '_')}"] for name in ("too long", "unsafe chosen over safe")}
     left_out = "".join(f", {count:,} {name}" for name, count in dropped.items() if count)
     return f"{artifact.metrics['pairs']:,} pairs{left_out}, accuracy {percent(own['all'])} (by grade {grades}; other domain {percent(other['all'])})"
+
+
+def passes(config: RewardConfig, shape: ModelConfig, tokenizer: "Tokenizer", seed: int) -> tuple[list[list[Pass]], int]:
+    """Forward passes of each step, as `run` would do them on its data, and how many steps there are. Raises UserError as it does."""
+    import torch
+
+    from ..model.transformer import Scorer
+    from ..reward.model import RewardModel
+    from ..reward.pairs import encode_pair, fitting, mix, some_of
+    from ..train.batches import epochs, split, steps_in
+
+    files = data_files(config.data, "preferences.jsonl")
+    rows, _, _ = _comparisons(config, files, data_files(config.test, "test.jsonl"), seed)
+    with torch.device("meta"):
+        model = RewardModel(Scorer(shape), tokenizer)
+    mixed = some_of(mix(fitting(rows, model), config.domain, config.other_share, seed), config.most_pairs, seed)
+    if not mixed:
+        raise UserError(f"all comparisons of domain {config.domain} are longer than the model's context ({shape.context}); shorten them")
+    pairs = [encode_pair(preference, model, config.margin) for preference in mixed]
+    steps, found = steps_in(config.epochs, len(pairs), config.batch_pairs), []
+    for indices, _ in epochs(len(pairs), config.batch_pairs, seed_for(seed, "reward", config.domain), None):
+        micro = [[pairs[index] for index in part] for part in split(indices, config.micro_pairs)]
+        found.append([Pass(tuple(map(len, [*(p.chosen for p in part), *(p.rejected for p in part)])), 2 * len(part)) for part in micro])
+        if len(found) == steps:
+            return found, steps
+    raise AssertionError("epochs are endless")
+
+
+def assumed_passes(config: RewardSettings, context: int) -> list[Pass]:
+    """Those of a step in which every dialogue is `context` tokens long."""
+    sizes = [min(config.micro_pairs, config.batch_pairs - start) for start in range(0, config.batch_pairs, config.micro_pairs)]
+    return [Pass((context,) * (2 * size), 2 * size) for size in sizes]
+
+
+def memory(config: RewardSettings, shape: ModelConfig, step: Sequence[Pass], first_only: bool) -> list[Moment]:
+    """The fullest moments. `first_only`: there is one step alone, before whose end the optimizer holds nothing."""
+    model = Trained(shape, scorer=True)
+    copied = Moment("copying the trunk", {"weights": model.weights, "copies": parameters(shape) * FLOAT})
+    optimizer = model.optimizer(config.optimizer)
+    moments = [
+        moment.beside(weights=model.weights, optimizer=0 if first_only else optimizer)
+        for moment in step_moments(model, widest(step), len(step) > 1)
+    ]
+    stepping = Moment("optimizer's step", {"weights": model.weights, "gradients": model.gradients, "optimizer": optimizer})
+    most = max(1, TESTED_TOKENS // shape.context) * (min(shape.context, TESTED_TOKENS),)
+    testing = {"weights": model.weights, "gradients": model.gradients, "activations": forward_buffers(shape, Pass(most, len(most)))}
+    return [copied, *moments, stepping, Moment("testing", testing)]

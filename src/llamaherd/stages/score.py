@@ -8,7 +8,7 @@ from pathlib import Path
 from ..chat.dialogue import parse_dialogue
 from ..core.errors import UserError
 from ..core.files import read_rows
-from .common import sigmoid
+from .common import rows_file, sigmoid
 
 BATCH_LINES = 256
 
@@ -20,6 +20,7 @@ def run(reward_model: str, file: Path) -> Iterator[str]:
     """
     from ..reward.model import RewardModel
 
+    file = rows_file(file)
     rows = list(read_rows(file))
     dialogues = [parse_dialogue(row, f"{file} line {number}", ends_with="assistant") for number, row in rows]
     model = RewardModel.load(reward_model)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..core.artifacts import Artifact, building, open_artifact, resolve
+from ..core.artifacts import Artifact, building, model_path, open_artifact
 from ..core.chunks import in_chunks
 from ..core.config import Config
 from ..core.files import write_rows
 from ..core.seeds import seed_for
-from ..data.inputs import parents_of
+from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
 from ..measures.diversity import self_bleu
 from ..measures.intervals import mean
@@ -63,9 +63,9 @@ def run(config: TemperatureConfig, out: Path, seed: int) -> Artifact:
     from ..reward.combine import Combination
     from ..reward.model import RewardModel
 
-    folders = [resolve(path) for path in (config.model, config.helpfulness, config.safety)]
+    folders = [model_path(path) for path in (config.model, config.helpfulness, config.safety)]
     asked = test_prompts(World(config.world), config)
-    parents = parents_of(folder / "config.json" for folder in folders)
+    parents = parents_of(described_by(folder) for folder in folders)
     with building(out, kind="samples", stage="temperatures", config=config, parents=parents, seed=seed) as place:
         assistant = Assistant.load(folders[0])
         rewards = Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2]))

@@ -11,7 +11,7 @@ from ..data.documents import CORPUS_FILE, read_documents
 from ..data.inputs import parents_of
 from ..data.records import read_dialogues
 from ..tokenizer.training import TokenizerConfig, train_tokenizer
-from .common import Paths
+from .common import Paths, plain_files
 
 MEASURED_DOCUMENTS = 1000
 
@@ -28,14 +28,15 @@ class TokenizerStageConfig(Config):
 def run(config: TokenizerStageConfig, out: Path, seed: int) -> Artifact:
     """Builds `tokenizer.model`; the training has no randomness, so the seed changes nothing."""
     corpus = open_artifact(config.corpus, "corpus")
-    parents = parents_of(config.dialogues, corpus=corpus)
+    dialogues = plain_files(config.dialogues, "dialogues.jsonl")
+    parents = parents_of(dialogues, corpus=corpus)
 
     def documents() -> Iterator[str]:
         return (document.text for document in read_documents([corpus.path / CORPUS_FILE]))
 
     def texts() -> Iterator[str]:
         yield from documents()
-        for path in config.dialogues:
+        for path in dialogues:
             for dialogue in read_dialogues(path, ends_with="either"):
                 yield from pair_texts(dialogue)
 

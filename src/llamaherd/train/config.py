@@ -10,6 +10,8 @@ from ..core.config import Config
 class OptimizerConfig(Config):
     """AdamW and its schedule; defaults are the paper's pretraining values (section 2) where it prints them."""
 
+    kind: Literal["adamw", "adamw-8bit", "paged-adamw", "paged-adamw-8bit"] = "adamw"
+    """8bit: moments in 8 bits; paged: moments move to the host's memory when the GPU's is full. Both by bitsandbytes."""
     lr: float = Field(3e-4, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"

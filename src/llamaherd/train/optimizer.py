@@ -1,10 +1,13 @@
-"""AdamW and the learning rate of each step."""
+"""AdamW, its moments as they are saved, and the learning rate of each step."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..core.errors import UserError
+from ..model.nf4 import bitsandbytes
 from .config import OptimizerConfig
 
 
@@ -20,11 +23,50 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     return config.lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over all trainable weights; only matrices decay."""
+def demand_optimizer(config: OptimizerConfig, device: torch.device) -> None:
+    """Raises UserError when the kind of optimizer that is asked for does not run here."""
+    if config.kind == "adamw":
+        return
+    if bitsandbytes() is None:
+        raise UserError(f"optimizer.kind {config.kind} needs bitsandbytes; pip install 'llamaherd[qlora]', or give --optimizer.kind=adamw")
+    if config.kind.startswith("paged") and device.type != "cuda":
+        raise UserError(f"optimizer.kind {config.kind} moves memory between a GPU and its host; without a GPU give adamw or adamw-8bit")
+
+
+def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW over all trainable weights; only matrices decay. Raises UserError as demand_optimizer does."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+    if config.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+    demand_optimizer(config, trained[0].device)
+    bits, paged = 8 if config.kind.endswith("8bit") else 32, config.kind.startswith("paged")
+    made: torch.optim.Optimizer = bitsandbytes().optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, optim_bits=bits, is_paged=paged,
+    )  # fmt: skip
+    return made
+
+
+def moments_of(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    """What an optimizer remembers of a weight, as tensors. The tables of bitsandbytes are the same for all weights and left out."""
+    state = optimizer.state.get(weight, {})
+    return {name: torch.as_tensor(value) for name, value in state.items() if not name.startswith("qmap")}
+
+
+def restore_moments(optimizer: Any, weight: Tensor, moments: dict[str, Tensor]) -> None:
+    """Puts saved moments back, where bitsandbytes keeps its own: in paged memory, if so."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        optimizer.state[weight] = {name: value.to(weight.device) for name, value in moments.items()}
+        return
+    index, group = next((i, g) for i, g in enumerate(optimizer.param_groups) if any(weight is member for member in g["params"]))
+    place = next(i for i, member in enumerate(group["params"]) if member is weight)
+    optimizer.init_state(group, weight, index, place)
+    for name, value in moments.items():
+        if isinstance(there := optimizer.state[weight][name], Tensor):
+            there.copy_(value)
+        else:
+            optimizer.state[weight][name] = value.item()

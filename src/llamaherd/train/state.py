@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from ..core.artifacts import hash_files, hash_of
 from ..core.errors import UserError
 from ..core.files import fsync_file, fsync_folder, read_json, write_json
+from .optimizer import moments_of, restore_moments
 
 KEPT = 2
 STATE = "state.json"
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
-        for key, value in optimizer.state.get(weight, {}).items():
-            found[f"{name}/{key}"] = value
+        found |= {f"{name}/{key}": value for key, value in moments_of(optimizer, weight).items()}
     return found
 
 
@@ -102,7 +102,7 @@ def load_state(folder: Path, files: ModelFiles, model: nn.Module, optimizer: tor
             moments.setdefault(weight_name, {})[key] = value
         for name, weight in model.named_parameters():
             if name in moments:
-                optimizer.state[weight] = {key: value.to(weight.device) for key, value in moments[name].items()}
+                restore_moments(optimizer, weight, moments[name])
         return int(state["step"]), state["source"]
     if states:
         raise UserError(f"{folder}: every saved training state is damaged; remove the folder to train from the start")
