@@ -46,7 +46,9 @@ def ready_to_run(recipe, *words):
 
 
 @pytest.mark.usefixtures("chair")
-def test_every_command_works(command, monkeypatch):
+def test_every_command_works(command, monkeypatch, hub):
+    hub.add("models/meta-llama/Llama-2-7b-chat-hf", {path.name: path.read_bytes() for path in Path("runs/miniature/v0").iterdir()})
+    monkeypatch.setenv("HF_TOKEN", "hf_me")
     done = set()
     for name, *words in COMMANDS:
         if name != "llamaherd":
@@ -63,6 +65,7 @@ def test_every_command_works(command, monkeypatch):
             assert outcome.out.strip(), words
         done.add(words[0])
     assert {"run", "chat", "generate", "data", "tokenizer", "pretrain", "sft", "reward", "score", "reject", "ppo", "evaluate"} <= done
+    assert {"download", "plan", "merge", "quantize", "convert", "upload"} <= done
     assert read_json(Path("aligned/manifest.json"))["parents"].keys() >= {"tuned", "helpful", "safe"}
 
 
