@@ -261,7 +261,8 @@ def test_description_names_type_default_and_meaning() -> None:
     assert rows["--middle.inner.lr=float"] == ("0.25", "Step size.")
     assert rows["--middle.rounds=int"] == ("5", "How often.")
     assert rows["--names=list of str"] == ("[]", "Several.")
-    assert rows["--extra=Inner|null"] == ("null", "May be absent.")
+    assert rows["--extra=null"] == ("null", "May be absent.")
+    assert rows["--extra.lr=float"] == ("0.0003", "Step size.")
     assert {name: default for name, default, _ in describe(Source)}["--path=Path"] == "needed"
 
 
