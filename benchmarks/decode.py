@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from llamaherd.checkpoints.huggingface import save_model
-from llamaherd.core.device import set_threads
+from llamaherd.core.device import free_memory_bytes, set_threads
 from llamaherd.core.seeds import python_rng
 from llamaherd.generate.config import SamplingConfig
 from llamaherd.generate.engine import generate
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.tokenizer:
             sides["ctranslate2"] = converted(model, Tokenizer.load(options.tokenizer), options.threads, Path(folder))
         bandwidth, weights = read_bytes_per_s(), 4 * (shape.trunk_parameters + shape.vocab_size * shape.dim)
-        pack(model)
+        pack(model, free_memory_bytes("cpu"))
         sides["llamaherd"] = lambda asked, new: ours(model, asked, new)
         print(f"{options.model}, float32, {options.threads} threads, {weights / 1e6:.0f} MB read at {bandwidth / 1e9:.1f} GB/s\n")
         print("| case | " + ", tokens/s | ".join(sides) + ", tokens/s | limit | ratio to transformers, its range |")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ..chat.dialogue import Dialogue
 from ..core.artifacts import resolve
-from ..core.device import set_threads
+from ..core.device import free_memory_bytes, set_threads
 from ..core.errors import UserError
 from ..generate.config import SamplingConfig
 from .endpoint import Endpoint
@@ -58,5 +58,5 @@ def open_assistant(spec: str, adapters: Mapping[str, Path] | None = None) -> Tex
     set_threads()
     assistant = Assistant.load(spec, adapters=adapters)
     if not adapters:
-        pack(assistant.model)
+        pack(assistant.model, free_memory_bytes("cpu"))
     return assistant

@@ -1,6 +1,8 @@
-"""Which device and how many threads; the only place that asks."""
+"""Which device, how many threads and how much free memory; the only place that asks."""
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UserError
@@ -36,3 +38,31 @@ def _wished() -> int | None:
     if text and not (text.isdecimal() and int(text)):
         raise UserError(f"LLAMAHERD_THREADS={text}: expected a positive number of threads; unset it to use the default")
     return int(text) if text else None
+
+
+def free_memory_bytes(device: str) -> int:
+    """Bytes that a process could take: what is free on the GPU; on the CPU what the system and a container's limit leave.
+
+    Raises UserError where the system does not say.
+    """
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        if not hasattr(os, "sysconf"):
+            raise UserError("this system does not say how much memory it has; give --memory, such as --memory 16GB") from None
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(free, _limit())
+
+
+def _limit() -> int:
+    """What a container leaves of its limit."""
+    try:
+        most = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        return sys.maxsize if most == "max" else int(most) - int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return sys.maxsize

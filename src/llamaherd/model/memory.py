@@ -14,6 +14,8 @@ FLOAT = 4
 """Bytes of a float32, in which everything is trained."""
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight in NF4: half a byte, a byte for each block of 64, a float for each 256 of those."""
+LEAST_PACKED_BYTES, MOST_PACKED_BYTES = 64 << 20, 6 << 30
+"""Of a model's weights, to be laid out anew for answers: smaller ones stay in the processor's cache anyhow, larger ones take too long."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,15 @@ def frozen_bytes(shape: ModelConfig, frozen: Frozen, on_gpu: bool) -> int:
         return shape.parameters * (2 if frozen.bits == 16 else FLOAT)
     rest = shape.parameters - shape.trunk_parameters
     return round(shape.trunk_parameters * NF4_BYTES) + rest * frozen.dtype_bytes(on_gpu)
+
+
+def packed_bytes(shape: ModelConfig, free_bytes: int) -> int:
+    """What weights in float32 take besides once they are laid out for answers on a CPU (model/packed.py); 0 where they stay as they are:
+    where that would not pay, or would take more than half of what is free.
+    """
+    weights = shape.parameters * FLOAT
+    besides = (shape.trunk_parameters + shape.vocab_size * shape.dim * (2 if shape.tied else 1)) * FLOAT
+    return besides if LEAST_PACKED_BYTES <= weights <= MOST_PACKED_BYTES and 2 * besides <= free_bytes else 0
 
 
 def largest_weight(shape: ModelConfig) -> int:

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from .memory import packed_bytes
 from .transformer import Block, Transformer
 
 ROWS = 8
 """For so many rows oneDNN chooses the blocks; they are the fastest for others too."""
-LEAST_BYTES, MOST_BYTES = 64 << 20, 6 << 30
-"""Of a model's weights: smaller ones stay in the processor's cache anyhow, and larger ones may not find room for both layouts."""
 
 
 class Packed(nn.Module):
@@ -34,12 +33,13 @@ class Packed(nn.Module):
         return out
 
 
-def pack(model: Transformer) -> bool:
-    """Lays out the weights of a model that is only to answer from now on; False, and nothing is done, where that would not help."""
-    weights = sum(weight.nbytes for weight in model.parameters())
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    plain = all(type(layer) is nn.Linear and layer.weight.dtype == torch.float32 for layer in linears) and linears
-    if model.device.type != "cpu" or not plain or not LEAST_BYTES <= weights <= MOST_BYTES or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+def pack(model: Transformer, free_bytes: int) -> bool:
+    """Lays out the weights of a model that is only to answer from now on; False, and nothing is done, where that would not help or
+    would take more than half of the memory that is free.
+    """
+    # No name may hold on to the layers: what is laid out anew has to be freed block by block.
+    plain = {type(layer) is nn.Linear and layer.weight.dtype == torch.float32 for layer in model.modules() if isinstance(layer, nn.Linear)}
+    if model.device.type != "cpu" or plain != {True} or not packed_bytes(model.config, free_bytes) or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     with torch.inference_mode():
         for block in model.layers:

@@ -9,7 +9,7 @@ from pydantic import Field
 from ..core.config import Config, build, merged
 from ..core.errors import UserError, did_you_mean
 from ..model.config import ModelConfig
-from ..model.memory import FLOAT, Frozen, Pass, adapter_parameters, parameters
+from ..model.memory import FLOAT, Frozen, Pass, adapter_parameters, packed_bytes, parameters
 from ..stages import chat, ppo, reward, sft
 from ..train.memory import Moment, Trained
 from .machine import Machine
@@ -126,7 +126,8 @@ def _chat(question: Question, machine: Machine) -> Forecast:
     new = min(config.max_new_tokens, question.longest - 1)
     weights = weights_bytes(shape, bits, machine.on_gpu)
     prompt = question.longest - new
-    moments = chat.memory(shape, weights, prompt, new, 2 if bits == 16 else FLOAT)
+    packed = 0 if bits != 32 or machine.on_gpu else packed_bytes(shape, machine.available_bytes - machine.held_bytes - weights)
+    moments = chat.memory(shape, weights, prompt, new, 2 if bits == 16 else FLOAT, packed)
     seconds = None
     if machine.flops and machine.bytes_per_s:
         cache = 2 * shape.layers * shape.kv * shape.head_size * FLOAT * question.longest

@@ -2,11 +2,11 @@
 
 import os
 import re
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.device import free_memory_bytes
 from ..core.errors import UserError
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -52,37 +52,12 @@ def machine(device: str | None, memory: str | None, measure: bool) -> Machine:
     if device == "cuda" and not here and memory is None:
         raise UserError("--device cuda: there is no GPU here; say how much memory the one you plan for has, such as --memory 24GB")
     held = HELD_ON_GPU_BYTES if device == "cuda" else _held() if measure else HELD_BYTES
-    available = parse_bytes(memory) if memory else _available(device) + (held if device == "cpu" and measure else 0)
+    available = parse_bytes(memory) if memory else free_memory_bytes(device) + (held if device == "cpu" and measure else 0)
     if not measure or (device == "cuda" and not here):
         return Machine(device, available, held)
     from ..train.flops import peak_flops
 
     return Machine(device, available, held, peak_flops(torch.device(device)), _bytes_per_s(device))
-
-
-def _available(device: str) -> int:
-    """Bytes that a new process could take: what is free on the GPU; on the CPU what the system and a container's limit leave."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0])
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        if not hasattr(os, "sysconf"):
-            raise UserError("this system does not say how much memory it has; give --memory, such as --memory 16GB") from None
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(free, _limit())
-
-
-def _limit() -> int:
-    """What a container leaves of its limit."""
-    try:
-        most = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        return sys.maxsize if most == "max" else int(most) - int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return sys.maxsize
 
 
 def _held() -> int:

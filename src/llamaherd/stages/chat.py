@@ -201,14 +201,17 @@ def run(config: ChatConfig) -> None:
             note("stopped")
 
 
-def memory(shape: ModelConfig, weights: int, prompt_tokens: int, new_tokens: int, item: int = FLOAT) -> list[Moment]:
-    """The fullest moments of an answer: `weights` in bytes, a prompt that is read whole, and room in the cache for what is new."""
+def memory(shape: ModelConfig, weights: int, prompt_tokens: int, new_tokens: int, item: int = FLOAT, packed: int = 0) -> list[Moment]:
+    """The fullest moments of an answer: `weights` in bytes and `packed` ones besides, a prompt that is read whole, and room in the cache
+    for what is new.
+    """
     cache = cache_bytes(shape, 1, prompt_tokens + new_tokens, item)
     rope = 2 * shape.context * shape.head_size * FLOAT
     reading = forward_buffers(shape, Pass((prompt_tokens,), 1), item) + rope
     saying = SAMPLING_COPIES * shape.vocab_size * FLOAT + rope
+    held = {"weights": weights} | ({"packed weights": packed} if packed else {})
     return [
-        Moment("loading", {"weights": weights, "copies": largest_weight(shape) * item}),
-        Moment("reading the prompt", {"weights": weights, "cache": cache, "activations": reading}),
-        Moment("answering", {"weights": weights, "cache": cache, "logits": saying}),
+        Moment("loading", {**held, "copies": largest_weight(shape) * item}),
+        Moment("reading the prompt", {**held, "cache": cache, "activations": reading}),
+        Moment("answering", {**held, "cache": cache, "logits": saying}),
     ]
