@@ -16,7 +16,7 @@ from llamaherd.core.seeds import torch_rng
 from llamaherd.model.config import LoraConfig, ModelConfig
 from llamaherd.model.lora import add_adapter, new_changes
 from llamaherd.model.nf4 import Nf4Linear
-from llamaherd.model.transformer import Transformer
+from llamaherd.model.transformer import Transformer, new_model
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
 CONFIG = LoraConfig(r=4, alpha=8)
@@ -169,7 +169,7 @@ def watch():
     while not stop:
         most = max(most, held())
         time.sleep(0.005)
-thread = threading.Thread(target=watch)
+thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 model, _ = load_frozen(Path(sys.argv[1]), int(sys.argv[2]), torch.device("cpu"))
 stop = True
@@ -184,8 +184,7 @@ def test_a_base_never_stands_in_sixteen_bits_as_a_whole(tokenizer: Tokenizer, tm
     """20 million weights in bfloat16 are 40 MB; read into 4 bits they take 10, and some for one matrix at a time."""
     base = tmp_path / "base"
     shape = ModelConfig(dim=512, layers=12, heads=8, ffn=512, vocab_size=tokenizer.vocab_size, context=64)
-    model = Transformer(shape).bfloat16()
-    save_model(model, tokenizer, base)
+    save_model(new_model(shape, seed=0).bfloat16(), tokenizer, base)
     sixteen_bits = shape.trunk_parameters * 2
     most = int(subprocess.run([sys.executable, "-c", READER, str(base), "4"], capture_output=True, text=True, check=True).stdout)
     assert most < 0.8 * sixteen_bits
