@@ -39,7 +39,8 @@ def pack(model: Transformer, free_bytes: int) -> bool:
     """
     # No name may hold on to the layers: what is laid out anew has to be freed block by block.
     plain = {type(layer) is nn.Linear and layer.weight.dtype == torch.float32 for layer in model.modules() if isinstance(layer, nn.Linear)}
-    if model.device.type != "cpu" or plain != {True} or not packed_bytes(model.config, free_bytes) or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    suited = model.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not suited or plain != {True} or not packed_bytes(model.config, free_bytes):
         return False
     with torch.inference_mode():
         for block in model.layers:
