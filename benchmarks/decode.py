@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.tokenizer:
             sides["ctranslate2"] = converted(model, Tokenizer.load(options.tokenizer), options.threads, Path(folder))
         bandwidth, weights = read_bytes_per_s(), 4 * (shape.trunk_parameters + shape.vocab_size * shape.dim)
-        pack(model, free_memory_bytes("cpu"))
+        pack(model, free_memory_bytes("cpu") or 0)
         sides["llamaherd"] = lambda asked, new: ours(model, asked, new)
         print(f"{options.model}, float32, {options.threads} threads, {weights / 1e6:.0f} MB read at {bandwidth / 1e9:.1f} GB/s\n")
         print("| case | " + ", tokens/s | ".join(sides) + ", tokens/s | limit | ratio to transformers, its range |")

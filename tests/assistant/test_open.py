@@ -127,3 +127,11 @@ def test_a_dialogue_that_goes_on_is_read_from_where_it_differs(run: Path, monkey
     asked = question("Where is the red lamp that stood here?", answer or "There.", "And now?")
     "".join(model.stream(asked, SAMPLING, 2))
     assert sum(read) < len(model.prompt_ids(asked)) - len(model.prompt_ids(first)) // 2
+
+
+def test_a_system_that_tells_no_memory_answers_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamaherd.assistant import open as module
+
+    before = said(open_assistant(f"{run}:v9"))
+    monkeypatch.setattr(module, "free_memory_bytes", lambda device: None)
+    assert said(open_assistant(f"{run}:v9")) == before

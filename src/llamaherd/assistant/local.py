@@ -66,6 +66,7 @@ class Assistant:
     def use(self, adapter: str | None) -> None:
         """Puts one of its adapters to work, or none. Raises UserError when it has no such adapter."""
         switch(self.model, adapter)
+        self.memory = Memory()  # what it knew was made with other weights
 
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
         return encode_prompt(dialogue, self.tokenizer)

@@ -58,5 +58,5 @@ def open_assistant(spec: str, adapters: Mapping[str, Path] | None = None) -> Tex
     set_threads()
     assistant = Assistant.load(spec, adapters=adapters)
     if not adapters:
-        pack(assistant.model, free_memory_bytes("cpu"))
+        pack(assistant.model, free_memory_bytes("cpu") or 0)
     return assistant

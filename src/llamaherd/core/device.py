@@ -40,10 +40,10 @@ def _wished() -> int | None:
     return int(text) if text else None
 
 
-def free_memory_bytes(device: str) -> int:
+def free_memory_bytes(device: str) -> int | None:
     """Bytes that a process could take: what is free on the GPU; on the CPU what the system and a container's limit leave.
 
-    Raises UserError where the system does not say.
+    None where the system does not say.
     """
     if device == "cuda":
         import torch
@@ -54,7 +54,7 @@ def free_memory_bytes(device: str) -> int:
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         if not hasattr(os, "sysconf"):
-            raise UserError("this system does not say how much memory it has; give --memory, such as --memory 16GB") from None
+            return None
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(free, _limit())
 

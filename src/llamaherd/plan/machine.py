@@ -52,7 +52,10 @@ def machine(device: str | None, memory: str | None, measure: bool) -> Machine:
     if device == "cuda" and not here and memory is None:
         raise UserError("--device cuda: there is no GPU here; say how much memory the one you plan for has, such as --memory 24GB")
     held = HELD_ON_GPU_BYTES if device == "cuda" else _held() if measure else HELD_BYTES
-    available = parse_bytes(memory) if memory else free_memory_bytes(device) + (held if device == "cpu" and measure else 0)
+    free = parse_bytes(memory) if memory else free_memory_bytes(device)
+    if free is None:
+        raise UserError("this system does not say how much memory it has; give --memory, such as --memory 16GB")
+    available = free + (held if device == "cpu" and measure and not memory else 0)
     if not measure or (device == "cuda" and not here):
         return Machine(device, available, held)
     from ..train.flops import peak_flops
