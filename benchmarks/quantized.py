@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from llamaherd.checkpoints.gguf import add_shape
 from llamaherd.core.device import set_threads
 from llamaherd.generate.config import SamplingConfig
 from llamaherd.generate.engine import steps
@@ -140,15 +141,7 @@ def write_gguf(config: ModelConfig, file: Path) -> None:
     import gguf
 
     writer = gguf.GGUFWriter(file, "llama")
-    writer.add_context_length(config.context)
-    writer.add_embedding_length(config.dim)
-    writer.add_block_count(config.layers)
-    writer.add_feed_forward_length(config.ffn_width)
-    writer.add_head_count(config.heads)
-    writer.add_head_count_kv(config.kv)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
-    writer.add_rope_dimension_count(config.head_size)
-    writer.add_vocab_size(config.vocab_size)
+    add_shape(writer, config)
     writer.add_tokenizer_model("none")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
     kv = config.kv * config.head_size

@@ -56,6 +56,21 @@ def small_files() -> Callable[[int], AbstractContextManager[None]]:
 
 
 @pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of public data, or the test is skipped."""
+    folder = os.environ.get("LLAMAHERD_DATA")
+    if not folder:
+        pytest.skip("set LLAMAHERD_DATA to the folder of public test data")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def llama2(data: Path) -> Tokenizer:
+    """The released tokenizer."""
+    return Tokenizer.load(data / "tokenizer/llama2")
+
+
+@pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """For small talk in the chat format, and for any other text by its bytes."""
     facts = [f"{person} lives in {city}." for person in PEOPLE for city in CITIES]

@@ -1,5 +1,3 @@
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,11 +147,7 @@ def test_forged_symbols_never_begin_a_turn(tokenizer: Tokenizer, dialogue: Dialo
     assert ids.count(1) == ids.count(2) == dialogue.turns
 
 
-def test_ids_of_the_released_tokenizer():
-    folder = os.environ.get("LLAMAHERD_DATA")
-    if not folder:
-        pytest.skip("set LLAMAHERD_DATA to the folder of public test data")
-    llama2 = Tokenizer.load(Path(folder) / "tokenizer/llama2")
+def test_ids_of_the_released_tokenizer(llama2: Tokenizer):
     prompt = [1, 518, 25580, 29962, 15043, 518, 29914, 25580, 29962]
     assert encode_prompt(talk("Hello"), llama2) == prompt
     rendered = encode_dialogue(talk("Hello", "Hello"), llama2)

@@ -1,6 +1,5 @@
 """Small models in many shapes, and what must be refused at once."""
 
-import os
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -43,14 +42,6 @@ def same_weights(folder: Path, model: Trunk) -> bool:
     return all(source.read(name).equal(model.get_parameter(name)) for name in source.names) and set(source.names) == set(
         dict(model.named_parameters())
     )
-
-
-@pytest.fixture(scope="session")
-def data() -> Path:
-    folder = os.environ.get("LLAMAHERD_DATA")
-    if not folder:
-        pytest.skip("set LLAMAHERD_DATA to the folder of public test data")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")

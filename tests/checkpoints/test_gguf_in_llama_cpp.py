@@ -68,19 +68,6 @@ def llama_cpp() -> str:
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
-    folder = os.environ.get("LLAMAHERD_DATA")
-    if not folder:
-        pytest.skip("set LLAMAHERD_DATA to the folder of public test data")
-    return Path(folder)
-
-
-@pytest.fixture(scope="session")
-def llama2(data: Path) -> Tokenizer:
-    return Tokenizer.load(data / "tokenizer/llama2")
-
-
-@pytest.fixture(scope="session")
 def own() -> Tokenizer:
     return train_tokenizer(["the quick brown fox jumps over the lazy dog\n"] * 3, TokenizerConfig(vocab_size=300))
 

@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import settings
 
@@ -12,14 +9,13 @@ settings.load_profile("no-deadline")
 
 
 @pytest.fixture
-def public_data():
+def public_data(data):
     """Gives the path of a public data file, or skips the test."""
 
     def find(name):
-        folder = os.environ.get("LLAMAHERD_DATA")
-        if not folder or not (Path(folder) / name).is_file():
+        if not (data / name).is_file():
             pytest.skip(f"set LLAMAHERD_DATA to a folder that holds {name}")
-        return Path(folder) / name
+        return data / name
 
     return find
 

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -234,9 +233,8 @@ def test_the_command(form: Callable[..., Path], tmp_path: Path, capsys: pytest.C
     assert "onnx" in capsys.readouterr().err
 
 
-@pytest.mark.skipif("LLAMAHERD_DATA" not in os.environ, reason="set LLAMAHERD_DATA to the folder of public test data")
-def test_the_trained_model_converted_tells_its_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stories = Path(os.environ["LLAMAHERD_DATA"]) / "models/stories260K"
+def test_the_trained_model_converted_tells_its_story(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stories = data / "models/stories260K"
     main(["convert", str(stories / "stories260K.bin"), str(tmp_path / "hf"), "--to", "hf"])
     capsys.readouterr()
     main(["generate", str(tmp_path / "hf"), "--raw", "--prompt", "", "--temperature", "0"])

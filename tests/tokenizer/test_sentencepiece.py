@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -26,19 +25,6 @@ texts = st.lists(st.one_of(st.text(max_size=20), st.sampled_from(AWKWARD)), max_
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer(CORPUS, TokenizerConfig(vocab_size=380, character_coverage=1.0))
-
-
-@pytest.fixture(scope="module")
-def data() -> Path:
-    folder = os.environ.get("LLAMAHERD_DATA")
-    if not folder:
-        pytest.skip("set LLAMAHERD_DATA to the folder of public test data")
-    return Path(folder)
-
-
-@pytest.fixture(scope="module")
-def llama2(data: Path) -> Tokenizer:
-    return Tokenizer.load(data / "tokenizer/llama2")
 
 
 def test_ids_of_the_three_symbols_and_of_bytes(tokenizer: Tokenizer):

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..chat.template import CHAT_TEMPLATE
 from ..core.errors import UserError, did_you_mean
 from ..core.files import replacing
+from ..model.config import ModelConfig
 from ..tokenizer.sentencepiece import Tokenizer
 from .pairs import heads_of, to_neighbours
 
@@ -161,12 +162,17 @@ def _is_plain(tokenizer: Tokenizer, id: int) -> bool:
 
 
 def _add_model(writer: Any, source: "Source", file_type: int) -> None:
-    """Name and shape, under the keys of GGUF's architecture `llama`."""
-    config, place = source.config, source.path.resolve()
+    """Name, type of the weights, and shape."""
+    place = source.path.resolve()
     writer.add_type("model")
     writer.add_name(place.stem if place.is_file() else place.name)
     writer.add_file_type(file_type)
     writer.add_quantization_version(QUANTIZATION_VERSION)
+    add_shape(writer, source.config)
+
+
+def add_shape(writer: Any, config: ModelConfig) -> None:
+    """A model's sizes under the keys of GGUF's architecture `llama`."""
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.context)
     writer.add_embedding_length(config.dim)

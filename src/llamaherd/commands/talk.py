@@ -1,34 +1,21 @@
 """Models at work: a conversation, one answer, scores, figures."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from cyclopts import Parameter
 
 from .common import Settings, Text, Texts, built, encode_output
 
 
-def chat(
-    model: str,
-    *,
-    system: Text | None = None,
-    temperature: float = 0.6,
-    top_p: float = 0.9,
-    top_k: int = 0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
-    stop: Texts = (),
-    max_new_tokens: int = 256,
-    seed: int | None = None,
-    adapter: list[str] | None = None,
-    overflow: Literal["drop-turns", "refuse"] = "drop-turns",
-) -> None:
-    """Talk to a model in the terminal.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is sampled; the same options for every command that answers.
 
     Parameters
     ----------
-    model
-        A folder, RUN (its newest version), RUN:VERSION, or an endpoint http(s)://host/v1#name.
-    system
-        System text.
     temperature
         0 takes the most likely token.
     top_p
@@ -43,6 +30,37 @@ def chat(
         Text that ends an answer, which is cut before it; may be given several times.
     max_new_tokens
         Longest answer.
+    """
+
+    temperature: float = 0.6
+    top_p: float = 0.9
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop: Texts = ()
+    max_new_tokens: int = 256
+
+
+USUAL = Sampling()
+
+
+def chat(
+    model: str,
+    *,
+    system: Text | None = None,
+    sampling: Sampling = USUAL,
+    seed: int | None = None,
+    adapter: list[str] | None = None,
+    overflow: Literal["drop-turns", "refuse"] = "drop-turns",
+) -> None:
+    """Talk to a model in the terminal.
+
+    Parameters
+    ----------
+    model
+        A folder, RUN (its newest version), RUN:VERSION, or an endpoint http(s)://host/v1#name.
+    system
+        System text.
     seed
         For the same answers again.
     adapter
@@ -53,16 +71,14 @@ def chat(
     from ..stages.chat import ChatConfig
     from ..stages.chat import run as run_chat
 
-    sampling = _sampling(temperature, top_p, max_new_tokens, top_k, min_p, repetition_penalty, stop)
     run_chat(built(
-        ChatConfig, model=model, system=system, seed=seed, adapters=adapter or [], overflow=overflow, sampling=sampling,
+        ChatConfig, model=model, system=system, seed=seed, adapters=adapter or [], overflow=overflow, sampling=asdict(sampling),
     ))  # fmt: skip
 
 
 def generate(
-    model: str, *, prompt: Text, raw: bool = False, system: Text | None = None, max_new_tokens: int = 256,
-    temperature: float = 0.6, top_p: float = 0.9, top_k: int = 0, min_p: float = 0.0, repetition_penalty: float = 1.0,
-    stop: Texts = (), seed: int = 0, adapter: list[str] | None = None,
+    model: str, *, prompt: Text, raw: bool = False, system: Text | None = None, sampling: Sampling = USUAL, seed: int = 0,
+    adapter: list[str] | None = None,
 ) -> None:  # fmt: skip
     """Print the answer to one prompt, and nothing else.
 
@@ -76,20 +92,6 @@ def generate(
         Without the chat format; an empty prompt starts from the beginning-of-sequence id alone.
     system
         System text.
-    max_new_tokens
-        Longest answer.
-    temperature
-        0 takes the most likely token.
-    top_p
-        Nucleus.
-    top_k
-        Only so many of the likeliest tokens; 0 for all.
-    min_p
-        Only tokens with at least this share of the likeliest one's probability.
-    repetition_penalty
-        Above 1: what was said becomes less likely.
-    stop
-        Text that ends an answer, which is cut before it; may be given several times.
     seed
         For the same answer again.
     adapter
@@ -100,7 +102,7 @@ def generate(
 
     run_generate(built(
         GenerateConfig, model=model, prompt=prompt, raw=raw, system=system, seed=seed, adapters=adapter or [],
-        sampling=_sampling(temperature, top_p, max_new_tokens, top_k, min_p, repetition_penalty, stop),
+        sampling=asdict(sampling),
     ))  # fmt: skip
 
 
@@ -154,12 +156,3 @@ def evaluate(
     with tempfile.TemporaryDirectory() as beside:
         artifact = run_evaluate(checked, out or Path(beside) / "evaluation", seed)
         print((artifact.path / "evaluation.json").read_text(encoding="utf-8"), end="")
-
-
-def _sampling(
-    temperature: float, top_p: float, max_new_tokens: int, top_k: int, min_p: float, repetition_penalty: float, stop: tuple[str, ...]
-) -> dict[str, Any]:
-    return {
-        "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "top_k": top_k, "min_p": min_p,
-        "repetition_penalty": repetition_penalty, "stop": stop,
-    }  # fmt: skip
