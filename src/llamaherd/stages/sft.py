@@ -102,7 +102,6 @@ def run(config: SftConfig, out: Path, seed: int) -> Artifact:
     """Tunes a model on dialogues, or trains an adapter on one. Raises UserError at the first dialogue that breaks a rule, before any work."""
     from ..core.device import best_device
     from ..data.importers import import_dialogues
-    from ..data.packing import pack
     from ..train.batches import steps_in
     from ..train.loop import train
     from ..train.optimizer import demand_optimizer
@@ -115,12 +114,7 @@ def run(config: SftConfig, out: Path, seed: int) -> Artifact:
     model = tuned.model
     model.checkpointing = config.checkpointing
     rendered = _rendered(files, imported, config, tuned.tokenizer, seed)
-    row_tokens = config.row_tokens or model.config.context
-    if row_tokens > model.config.context:
-        raise UserError(f"row_tokens is {row_tokens} and the model's context {model.config.context}; rows must fit the context")
-    rows, too_long = pack([len(item.ids) for item in rendered], row_tokens)
-    if not rows:
-        raise UserError(f"all {len(rendered)} dialogues are longer than row_tokens ({row_tokens}); raise it or shorten them")
+    rows, too_long = _packed(rendered, config, model.config.context)
     total_steps = config.steps or steps_in(config.epochs, len(rows), config.batch_rows)
     with building(
         out, kind=tuned.kind, stage="sft", config=config, parents=parents_of([file for file, _ in files], **tuned.parents), seed=seed
@@ -218,6 +212,19 @@ def _rendered(
     return rendered
 
 
+def _packed(rendered: "Sequence[Rendered]", config: SftConfig, context: int) -> tuple[list[list[int]], list[int]]:
+    """Rows of dialogues, by their indices, and those that are too long for one. Raises UserError when no row comes of it."""
+    from ..data.packing import pack
+
+    row_tokens = config.row_tokens or context
+    if row_tokens > context:
+        raise UserError(f"row_tokens is {row_tokens} and the model's context {context}; rows must fit the context")
+    rows, too_long = pack([len(item.ids) for item in rendered], row_tokens)
+    if not rows:
+        raise UserError(f"all {len(rendered)} dialogues are longer than row_tokens ({row_tokens}); raise it or shorten them")
+    return rows, too_long
+
+
 def _chosen(file: Path, found: "Imported", safety_share: float, seed: int) -> "list[Dialogue]":
     """The dialogues of a file, `safety_share` of the tagged ones; those of a smaller share are among those of a larger one."""
     tagged = [index for index, (_, row) in enumerate(found.dialogues) if row.get("safety") is True]
@@ -237,15 +244,11 @@ def headline(artifact: Artifact) -> str:
 def passes(config: SftConfig, shape: ModelConfig, tokenizer: "Tokenizer", seed: int) -> tuple[list[list[Pass]], int]:
     """Forward passes of each step, as `run` would do them on its data, and how many steps there are. Raises UserError as it does."""
     from ..data.importers import import_dialogues
-    from ..data.packing import pack
     from ..train.batches import epochs, split, steps_in
 
     files = _files(config)
     rendered = _rendered(files, [import_dialogues(file, config.bad_rows) for file, _ in files], config, tokenizer, seed)
-    row_tokens = config.row_tokens or shape.context
-    rows, _ = pack([len(item.ids) for item in rendered], row_tokens)
-    if not rows:
-        raise UserError(f"all {len(rendered)} dialogues are longer than row_tokens ({row_tokens}); raise it or shorten them")
+    rows, _ = _packed(rendered, config, shape.context)
     steps, found = config.steps or steps_in(config.epochs, len(rows), config.batch_rows), []
     sizes = [(len(item.ids) - 1, sum(item.mask[1:])) for item in rendered]
     for indices, position in epochs(len(rows), config.batch_rows, seed_for(seed, "sft"), None):
