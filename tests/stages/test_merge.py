@@ -105,7 +105,7 @@ def test_other_texts(made: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text(" ")
     with pytest.raises(UserError, match="holds no text to measure on"):
         run(made, "base", "base-32", tmp_path / "out", text=str(tmp_path / "text"))
-    with pytest.raises(UserError, match="cannot be read as text"):
+    with pytest.raises(UserError, match="absent: no such file; expected a text"):
         run(made, "base", "base-32", tmp_path / "out", text=str(tmp_path / "absent"))
 
 

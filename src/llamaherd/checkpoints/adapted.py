@@ -6,24 +6,25 @@ An adapter's manifest names its base by path and hash; one that peft wrote names
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear, log_softmax
 
 from ..core.artifacts import Artifact, find_artifact, hash_of
 from ..core.errors import UserError
 from ..core.files import read_json
 from ..model.config import BLOCK_LINEARS
-from ..model.layout import Layout
+from ..model.in_turn import InTurn
 from ..model.lora import Change, LoraLinear, linear_layers
 from ..model.nf4 import Nf4Linear
-from ..model.transformer import Block, RMSNorm, Transformer, on_meta, rope_table
+from ..model.transformer import Block, RMSNorm, Transformer, on_meta
 from ..tokenizer.sentencepiece import Tokenizer
 from .huggingface import load_model
 from .peft import Adapter, demand_fit, is_adapter, read_adapter
 from .source import PAYLOAD, Source, intact, open_source
+
+M = TypeVar("M", bound=nn.Module)
 
 FINGERPRINTS = 64
 """Places in each file of weights that are read to tell one base from another."""
@@ -156,22 +157,30 @@ def log_probs(source: Source, ids: Sequence[int], adapter: Adapter | None = None
     """[T, V] in float32: what a model expects after each of T tokens, with an adapter beside its weights if one is given; computed
     block by block, with one block's weights in memory.
     """
-    changes = {path: Change(*pair, adapter.config.scale, 0.0) for path, pair in adapter.changes.items()} if adapter else {}
-    config, layout = source.config, Layout.of([len(ids)])
-    x = embedding(torch.tensor([list(ids)]), source.read("tok_embeddings.weight")).float()
-    rope = rope_table(config.head_size, config.rope_theta, config.context, x.device)[:, layout.positions[None], None]
-    norm = RMSNorm(config.dim, config.norm_eps)
+    config, states = source.config, InTurn(source.config, [torch.tensor(list(ids))])
+    with torch.device("meta"):
+        norm, head = RMSNorm(config.dim, config.norm_eps), nn.Linear(config.dim, config.vocab_size, bias=False)
+    states.embed(source.read("tok_embeddings.weight"))
     for layer in range(config.layers):
-        block = Block(config)
-        for name, weight in block.named_parameters():
-            weight.copy_(source.read(f"layers.{layer}.{name}"))
-        for name, linear_layer in [(name, module) for name, module in block.named_modules() if f"layers.{layer}.{name}" in changes]:
-            changed = LoraLinear(linear_layer)
-            changed.changes["it"], changed.active = changes[f"layers.{layer}.{name}"], "it"
-            setattr(block.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], changed)
-        x = block(x, layer, rope, layout.attend)
-    norm.weight.copy_(source.read("norm.weight"))
-    head = source.read("tok_embeddings.weight" if config.tied else "output.weight")
-    hidden = norm(x)[0]
-    logits = linear(hidden, head.float())
-    return log_softmax(logits + changes["output"](hidden) if "output" in changes else logits, dim=-1)
+        with torch.device("meta"):
+            block = Block(config)
+        states.block(layer, _filled(block, source, f"layers.{layer}.", adapter))
+    ends = _filled(nn.ModuleDict({"norm": norm, "output": head}), source, "", adapter)
+    [logits] = states.logits(norm, ends["output"])
+    return logits.log_softmax(-1)
+
+
+def _filled(module: M, source: Source, prefix: str, adapter: Adapter | None) -> M:
+    """A part of a model without memory, whose names begin with `prefix`, given its weights in float32 and what an adapter changes."""
+    tied = {"output.weight": "tok_embeddings.weight"} if source.config.tied else {}
+    names = [name for name, _ in module.named_parameters()]
+    module.load_state_dict({name: source.read(tied.get(name, prefix + name)).float() for name in names}, assign=True)
+    if adapter is None:
+        return module
+    for path, pair in adapter.changes.items():
+        name = path.removeprefix(prefix)
+        if path.startswith(prefix) and f"{name}.weight" in names:
+            changed = LoraLinear(module.get_submodule(name))
+            changed.changes["it"], changed.active = Change(*pair, adapter.config.scale, 0.0), "it"
+            module.set_submodule(name, changed)
+    return module

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..model.config import ModelConfig
+from ..model.in_turn import InTurn
 from ..model.quantized import QuantizedLinear, Scheme, dequantize, quantized_linear, replace_linears
 from ..model.transformer import Block, RMSNorm
-from .perplexity import Drift, InTurn, windows
+from .perplexity import Drift, windows
 
 M = TypeVar("M", bound=nn.Module)
 Quantised = Mapping[str, Mapping[str, Tensor]]
@@ -39,7 +40,7 @@ class Compared:
             self._squares += float(weight.square().sum())
             self._error += float((dequantize(tensors, self.scheme, *weight.shape) - weight).square().sum())
         if part == "tok_embeddings":
-            parts = [part for _, part in self.of]
+            parts = [part[:-1] for _, part in self.of]
             self.before, self.after = InTurn(self.config, parts), InTurn(self.config, parts)
             self.before.embed(floats["weight"])
             self.after.embed(floats["weight"])

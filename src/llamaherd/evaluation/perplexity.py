@@ -7,7 +7,7 @@ window. Figures of other windows, tokenizers or texts cannot be compared with it
 import gzip
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..losses.language import token_log_probs
-from ..model.config import ModelConfig
-from ..model.layout import Layout
-from ..model.transformer import Block, RMSNorm, Transformer, rope_table
+from ..model.transformer import Transformer
 from ..tokenizer.sentencepiece import Tokenizer
 
 WINDOW_TOKENS = 512
@@ -49,7 +47,7 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); expected a text") from None
     if not text.strip():
-        raise UserError(f"{file}: holds no text; give one to measure perplexity on")
+        raise UserError(f"{file}: holds no text to measure on; give another")
     return text
 
 
@@ -74,33 +72,6 @@ def perplexity(model: Transformer, tokenizer: Tokenizer, text: str, window: int 
 def nats_of(logits: Tensor, targets: Tensor) -> float:
     """Of logits [T, V] and ids [T]: the sum of -log p(target)."""
     return -float(token_log_probs(logits.float(), targets).double().sum())
-
-
-class InTurn:
-    """Windows on their way through a model whose blocks come one after the other, so that it need never be whole in memory."""
-
-    def __init__(self, config: ModelConfig, parts: Sequence[Tensor]):
-        self.config, self.parts = config, parts
-        self.states: list[Tensor] = []
-
-    @torch.inference_mode()
-    def embed(self, weight: Tensor) -> None:
-        """Begins, with the embedding [V, D]."""
-        self.states = [weight[part[:-1]].float()[None] for part in self.parts]
-
-    @torch.inference_mode()
-    def block(self, layer: int, block: Block) -> None:
-        """The next block: numbers from 0."""
-        for index, x in enumerate(self.states):
-            length = x.shape[1]
-            rope = rope_table(self.config.head_size, self.config.rope_theta, self.config.context, x.device)[:, None, :length, None]
-            self.states[index] = block(x, layer, rope, Layout.of([length], x.device).attend)
-
-    @torch.inference_mode()
-    def logits(self, norm: RMSNorm, head: torch.nn.Module) -> Iterator[Tensor]:
-        """[T, V] of each window."""
-        for x in self.states:
-            yield head(norm(x))[0]
 
 
 @dataclass

@@ -18,8 +18,8 @@ MULTIPLE = 16
 
 
 class Fixed:
-    """Sequences at work, each in a slot, of which there are `rows` rounded up to MULTIPLE. A step takes one token for each row of the batch: the next of every sequence, and what is
-    unread of prompts in the rows that are left.
+    """Sequences at work, each in a slot, of which there are `rows` rounded up to MULTIPLE. A step takes one token for each row of the
+    batch: the next of every sequence, and what is unread of prompts in the rows that are left.
 
     Raises UserError when this machine's products give equal rows different bits.
     """

@@ -75,13 +75,9 @@ def run(config: MergeConfig, out: Path, seed: int) -> Artifact:
 
 def _ids(file: Path | None, source: Any) -> list[int]:
     """As much of the text as fits the context. Raises UserError for a file that holds none."""
-    try:
-        text = file.read_text(encoding="utf-8") if file else TEXT
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as text: {error}; --text takes a file in UTF-8") from None
-    if not text.strip():
-        raise UserError(f"{file}: holds no text to measure on; give another --text")
-    ids = [source.tokenizer.bos_id, *source.tokenizer.encode(text)]
+    from ..evaluation.perplexity import read_text
+
+    ids = [source.tokenizer.bos_id, *source.tokenizer.encode(read_text(file) if file else TEXT)]
     return ids[: source.config.context]
 
 
