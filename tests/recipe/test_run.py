@@ -73,7 +73,7 @@ def test_a_finished_run_says_so_within_a_second_and_without_torch(finished_run, 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{finished_run.folder} is finished (")
-    assert 0 < min(busy_seconds(command) for _ in range(3)) < 1
+    assert 0 < min(busy_seconds(command) for _ in range(5)) < 1
 
 
 def test_other_settings_are_refused_by_name(finished_run, recipe):
