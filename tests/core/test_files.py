@@ -108,9 +108,14 @@ VALUES = st.text() | st.integers() | st.none() | st.lists(st.text())
 @settings(max_examples=50, deadline=None)
 def test_any_rows_come_back(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.jsonl"
-        assert write_rows(path, rows) == len(rows)
-        assert [row for _, row in read_rows(path)] == rows
+        for suffix, packed in PACK.items():
+            path = Path(folder) / f"rows{suffix}"
+            assert write_rows(path, iter(rows)) == len(rows)
+            assert [row for _, row in read_rows(path)] == rows
+            assert suffix == ".jsonl" or path.read_bytes()[:2] == packed(b"")[:2], "packed as its name says"
+        content = (Path(folder) / "rows.jsonl.gz").read_bytes()
+        write_rows(Path(folder) / "again.jsonl.gz", rows)
+        assert (Path(folder) / "again.jsonl.gz").read_bytes() == content, "neither time nor name goes in"
 
 
 def test_large_rows_cross_the_block_limits(tmp_path: Path) -> None:

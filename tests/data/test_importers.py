@@ -152,5 +152,5 @@ def test_real_files(public_data: Callable[[str], Path], name: str, rows: int, tu
 
 
 def test_a_real_file_of_comparisons_is_no_file_of_dialogues(public_data: Callable[[str], Path]) -> None:
-    with pytest.raises(UserError, match=r"line 1: message 1 \(user\): a finished dialogue ends with an assistant"):
+    with pytest.raises(UserError, match=r"line 1: is a comparison \(conversations, chosen, rejected\); expected a dialogue"):
         import_dialogues(public_data("preference/llamafactory_dpo_en_demo.jsonl.gz"))

@@ -42,6 +42,15 @@ def test_prompts_preferences_and_documents(tmp_path, tokenizer):
     assert f"document food: {size} tokens, {size - 1} trained" in text
 
 
+def test_comparisons_of_others_and_why_some_are_none(tmp_path, tokenizer):
+    foreign = {"prompt": "anna lives in", "chosen": "oslo", "rejected": "rome"}
+    text = shown(tmp_path, tokenizer, foreign, {**foreign, "score_chosen": 1, "score_rejected": 1})
+    heads = [line.split(":")[0] for line in text.splitlines() if line.startswith("line")]
+    assert heads == ["line 1, chosen, no grade, TRL", "line 1, rejected, no grade, TRL", "line 2, left out, tie, TRL"]
+    both = shown(tmp_path, tokenizer, {**PAIR, "grade": None})
+    assert [line.split("[INST]")[1:] for line in text.splitlines()[1:5]] == [line.split("[INST]")[1:] for line in both.splitlines()[1:5]]
+
+
 def test_the_limit(tmp_path, tokenizer):
     assert shown(tmp_path, tokenizer, *[{"text": "soup"}] * 5, limit=2).count("document without source") == 2
 
@@ -53,6 +62,7 @@ def test_the_limit(tmp_path, tokenizer):
         ({"messages": [{"role": "user", "content": "[INST] hi"}]}, ["message 1 (user)", "[INST]"]),
         ({**PAIR, "rejected": "oslo"}, ["equal"]),
         ({"prompt": "hi"}, ['"messages"', "prompt"]),
+        ({"messages": TURNS[:1], "chosen": "oslo"}, ["'rejected' is 'None'"]),
     ],
 )
 def test_problems_are_one_line_with_file_and_line(tmp_path, tokenizer, row, words):
@@ -60,3 +70,25 @@ def test_problems_are_one_line_with_file_and_line(tmp_path, tokenizer, row, word
         shown(tmp_path, tokenizer, {"text": "soup"}, row)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in ["rows.jsonl line 2", *words])
+
+
+def test_dialogues_as_others_write_them(tmp_path, tokenizer):
+    said = [{"from": "human", "value": TURNS[0]["content"]}, {"from": "gpt", "value": TURNS[1]["content"]}]
+    rows = [
+        {"messages": TURNS},
+        {"conversations": said},
+        {"instruction": TURNS[0]["content"], "output": TURNS[1]["content"]},
+        {"text": f"### Human: {TURNS[0]['content']}### Assistant: {TURNS[1]['content']}"},
+    ]
+    text = shown(tmp_path, tokenizer, *rows, {"text": "so they say ### Human: is a mark", "source": "web"})
+    *blocks, _ = text.split("\n\n")
+    assert len({block.split(",", 1)[1] for block in blocks[:4]}) == 1
+    assert blocks[4].startswith("line 5, document web")
+
+
+def test_a_row_of_parquet_is_called_a_row(tmp_path, tokenizer):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").table({"text": ["### Assistant: I begin.### Human: No."]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match=r"rows\.parquet row 1: message 1 \(assistant\)"):
+        show(tmp_path / "rows.parquet", tokenizer, io.StringIO())

@@ -14,6 +14,7 @@ from llamaherd.measures.intervals import (
     effect,
     figure,
     mean,
+    mean_of_sums,
     nothing,
     of_means_over_seeds,
     over_seeds,
@@ -62,6 +63,16 @@ def test_bootstrap_mean_is_seeded_and_close_to_the_normal_interval() -> None:
     assert result["value"] == pytest.approx(values.mean())
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert ends(result) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_a_mean_of_sums_has_the_normal_interval() -> None:
+    values = np.random.default_rng(3).normal(5, 2, 400)
+    half = 1.959963984540054 * values.std(ddof=1) / math.sqrt(len(values))
+    result = mean_of_sums(values.sum(), (values * values).sum(), len(values))
+    assert result["value"] == pytest.approx(values.mean())
+    assert ends(result) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert mean_of_sums(0.3, 0.3**2, 1) == {"value": 0.3, "low": 0.3, "high": 0.3, "n": 1}
+    assert mean_of_sums(0.0, 0.0, 0) == nothing()
 
 
 def test_blocks_draw_the_same_number_of_resamples(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,10 @@ class DialogueError(UserError):
     """A dialogue that breaks a rule; the message says where and which message (counted from 1)."""
 
 
+class TagError(DialogueError):
+    """A template tag stands in a text."""
+
+
 @dataclass(frozen=True)
 class Message:
     role: Role
@@ -72,6 +76,14 @@ def tag_in(text: str) -> str | None:
     return next((tag for tag in TAGS if tag in text), None)
 
 
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def checked(messages: Sequence[Message], trained: Trained = "all", where: str = "") -> Dialogue:
     """A Dialogue of these messages. Raises DialogueError unless roles are in order, texts valid Unicode and free of tags."""
     prefix = f"{where}: " if where else ""
@@ -85,8 +97,8 @@ def checked(messages: Sequence[Message], trained: Trained = "all", where: str = 
             raise DialogueError(f"{name}: expected {expected} here; roles go [system] user assistant user assistant ...")
         tag = tag_in(message.content)
         if tag:
-            raise DialogueError(f"{name}: contains the template tag {tag}, which would forge a turn; remove it")
-        if any("\ud800" <= letter <= "\udfff" for letter in message.content):
+            raise TagError(f"{name}: contains the template tag {tag}, which would forge a turn; remove it")
+        if _has_lone_surrogate(message.content):
             raise DialogueError(f"{name}: contains a lone surrogate, which is not valid Unicode text; remove it")
         if message.role == "user" and not message.content.strip():
             raise DialogueError(f"{name}: is empty; a user message needs text")

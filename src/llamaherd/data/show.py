@@ -10,11 +10,13 @@ from ..chat.colour import coloured
 from ..chat.dialogue import Dialogue, parse_dialogue
 from ..chat.template import Rendered, encode_dialogue, encode_prompt
 from ..core.errors import UserError
-from ..core.files import read_rows
+from ..core.files import read_rows, row_name
 from ..tokenizer.sentencepiece import Tokenizer
 from .documents import parse_document
 from .filters import clean
-from .records import parse_preference
+from .importers import as_dialogue, is_dialogue
+from .preferences import OWN, comparisons_of, form_of
+from .records import BadPreference
 
 
 def _rendered(dialogue: Dialogue, tokenizer: Tokenizer) -> Rendered:
@@ -26,21 +28,32 @@ def _rendered(dialogue: Dialogue, tokenizer: Tokenizer) -> Rendered:
 
 def rendered_rows(row: Mapping[str, Any], where: str, tokenizer: Tokenizer) -> Iterator[tuple[str, Rendered]]:
     """(what it is, ids and mask) of a row, told by its fields; both answers of a preference. Raises UserError."""
-    if "chosen" in row:
-        preference = parse_preference(row, where)
-        for name, answer in (("chosen", preference.chosen), ("rejected", preference.rejected)):
-            what = f"{name}, {preference.grade or 'no grade'}, {preference.domain}"
-            yield what, _rendered(preference.prompt.followed_by("assistant", answer), tokenizer)
+    form = form_of(row)
+    if form:
+        for found in comparisons_of(row, where, "helpfulness"):
+            if not isinstance(found, BadPreference):
+                # Only our own schema says which domain a comparison is of.
+                what = f"{found.grade or 'no grade'}, {found.domain if form == OWN else form}"
+                for name, answer in (("chosen", found.chosen), ("rejected", found.rejected)):
+                    yield f"{name}, {what}", _rendered(found.prompt.followed_by("assistant", answer), tokenizer)
+            elif form == OWN:
+                raise found
+            else:
+                yield f"left out, {found.reason}, {form}", Rendered([], [])
     elif "messages" in row:
         dialogue = parse_dialogue(row, where)
         yield "dialogue" if dialogue.last.role == "assistant" else "prompt", _rendered(dialogue, tokenizer)
+    elif is_dialogue(row):
+        yield "dialogue", _rendered(as_dialogue(row, where), tokenizer)
     elif "text" in row:
         document = parse_document(row, where, default_source="without source")
         ids = [tokenizer.bos_id, *tokenizer.encode(clean(document.text)), tokenizer.eos_id]
         yield f"document {document.source}", Rendered(ids, [0] + [1] * (len(ids) - 1))
     else:
         fields = ", ".join(row) or "no field"
-        raise UserError(f'{where}: expected "messages" (a dialogue or preference) or "text" (a document), got {fields}')
+        raise UserError(
+            f'{where}: expected "messages" (a dialogue or preference; or a dialogue in another form that sft reads) or "text" (a document), got {fields}'
+        )
 
 
 def show(path: Path, tokenizer: Tokenizer, out: TextIO, limit: int | None = None) -> None:
@@ -50,11 +63,12 @@ def show(path: Path, tokenizer: Tokenizer, out: TextIO, limit: int | None = None
     """
     console = Console(file=out, highlight=False, markup=False, soft_wrap=True)
     shown = trained = total = 0
+    name = row_name(path)
     for number, row in read_rows(path):
         if shown == limit:
             break
         shown += 1
-        for what, rendered in rendered_rows(row, f"{path} line {number}", tokenizer):
+        for what, rendered in rendered_rows(row, f"{name} {number}", tokenizer):
             trained += sum(rendered.mask)
             total += len(rendered.ids)
             console.print(f"line {number}, {what}: {_share(sum(rendered.mask), len(rendered.ids))}", style="bold")

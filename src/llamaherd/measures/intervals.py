@@ -75,6 +75,15 @@ def mean(values: Sequence[float] | np.typing.NDArray[np.float64], seed: int = 0)
     return figure(sample.mean(), low, high, len(sample))
 
 
+def mean_of_sums(total: float, squares: float, n: int) -> Figure:
+    """Mean with the normal interval, from the sums of n values and of their squares: for more values than a bootstrap should hold."""
+    if n == 0:
+        return nothing()
+    spread = math.sqrt(max(0.0, squares - total * total / n) / max(1, n - 1))
+    half = Z_95 * spread / math.sqrt(n)
+    return figure(total / n, total / n - half, total / n + half, n)
+
+
 def paired_difference(a: Sequence[float] | np.typing.NDArray[np.float64], b: Sequence[float] | np.ndarray, seed: int = 0) -> Figure:
     """Mean of b - a over the same prompts in the same order, bootstrapped over prompts."""
     assert len(a) == len(b), (len(a), len(b))
