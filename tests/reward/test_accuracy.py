@@ -10,7 +10,7 @@ PROMPT = checked([Message("user", "Hello")])
 class ByLength:
     """Prefers the longer answer."""
 
-    def logits(self, dialogues: list[Dialogue]) -> list[float]:
+    def logits(self, dialogues: list[Dialogue], names: list[str] | None = None) -> list[float]:
         return [float(len(dialogue.last.content)) for dialogue in dialogues]
 
 
@@ -38,7 +38,7 @@ def test_a_row_says_what_it_is_about_and_both_logits() -> None:
     first = {name: value for name, value in compared()[0].items() if name != "id"}
     assert first == {
         "domain": "helpfulness", "batch": "v1", "grade": "significantly", "chosen_logit": 4.0, "rejected_logit": 2.0,
-        "chosen_safe": None, "rejected_safe": None, "agrees": True,
+        "source": "", "chosen_safe": None, "rejected_safe": None, "chosen_chars": 4, "rejected_chars": 2, "agrees": True,
     }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_nothing_to_test_on() -> None:
 
 def test_rows_of_two_models_have_partners() -> None:
     class ByShortness:
-        def logits(self, dialogues: list[Dialogue]) -> list[float]:
+        def logits(self, dialogues: list[Dialogue], names: list[str] | None = None) -> list[float]:
             return [-float(len(dialogue.last.content)) for dialogue in dialogues]
 
     ours, theirs = compared(), compared(ByShortness())

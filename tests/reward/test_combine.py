@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llamaherd.chat.dialogue import Dialogue, Message, checked
 from llamaherd.data.records import Prompt
-from llamaherd.reward.combine import GATE, Combination, gated
+from llamaherd.reward.combine import GATE, Alone, Combination, Scores, gated
 
 EDGE = math.log(0.15 / 0.85)
 
@@ -60,3 +60,9 @@ def test_answers_are_judged_with_their_own_prompts_tag() -> None:
     assert rewards.logits(prompts, ["a", "a", "b", "b"]) == [2.0, 1.0, -4.0, -4.0]
     assert rewards.fits(prompts[0], "abc")
     assert not rewards.fits(prompts[0], "abcd")
+
+
+def test_one_model_alone() -> None:
+    prompts = [Prompt(checked([Message("user", "x")]), True)]
+    assert Alone("safety", Fixed({"a": 1.0})).scores(prompts, ["a"]) == [Scores(None, 1.0, 1.0)]  # type: ignore[arg-type]
+    assert Alone("helpfulness", Fixed({"a": 1.0})).scores(prompts, ["a"]) == [Scores(1.0, None, 1.0)]  # type: ignore[arg-type]

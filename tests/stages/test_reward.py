@@ -102,7 +102,12 @@ def test_comparisons_longer_than_the_context_are_left_out_and_counted(tiny_folde
     write_rows(test, [long, rows[0]])
     done = run(tiny_folder, file, tmp_path / "out", test=str(test), epochs=1, other_share=0.0)
     assert (done.metrics["dropped_too_long"], done.metrics["pairs"], done.metrics["test_pairs"]) == (2, 16, 1)
-    assert reward.headline(done).startswith("16 pairs, 2 too long, ")
+    assert reward.headline(done).startswith("16 pairs, 2 too long (left-out.jsonl names them), ")
+    named = [row for _, row in read_rows(done.path / "left-out.jsonl")]
+    assert [(row["for"], row["too_long"], row["prompt"]) for row in named] == [
+        (use, "answer", "Where does Ben live?") for use in ("train", "test")
+    ]
+    assert all(row["tokens"] > row["context"] == 128 for row in named)
     write_rows(file, [long])
     with pytest.raises(UserError, match=r"all comparisons of domain helpfulness are longer than the model's context \(128\)"):
         run(tiny_folder, file, tmp_path / "none", test=str(test))
@@ -118,16 +123,90 @@ def test_unsafe_answers_chosen_over_safe_ones_are_left_out_and_counted(tiny_fold
     assert ", 3 unsafe chosen over safe, accuracy" in reward.headline(done)
 
 
+def transcripts(rows: list[Any]) -> list[Any]:
+    """The same comparisons as Anthropic HH writes them."""
+    return [
+        {name: f"\n\nHuman: {row['messages'][0]['content']}\n\nAssistant: {row[name]}" for name in ("chosen", "rejected")} for row in rows
+    ]
+
+
+def test_comparisons_of_any_form_train_and_what_is_none_is_counted(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    rows = [row for _, row in read_rows(tiny_inputs / "preferences.jsonl")]
+    file, ours = tmp_path / "hh.jsonl", tmp_path / "ours.jsonl"
+    (empty,) = transcripts([{**rows[0], "rejected": " "}])
+    tie = {"prompt": "Hi", "chosen": "Yes.", "rejected": "No.", "score_chosen": 1, "score_rejected": 1}
+    write_rows(file, [*transcripts(rows), empty, tie, tie])
+    done = run(tiny_folder, file, tmp_path / "out", "safety", epochs=1)
+    assert done.metrics["left_out"] == {"empty answer": 1, "tie": 2}
+    assert done.metrics["accuracy"]["other"]["all"]["n"] == 0, "rows that state no domain are of the stage's own"
+    assert ", 1 empty answer, 2 tie, accuracy" in reward.headline(done)
+    asked = ("messages", "chosen", "rejected")
+    write_rows(ours, [{**{key: row[key] for key in asked}, "domain": "safety"} for row in rows])
+    same = run(tiny_folder, ours, tmp_path / "same", "safety", epochs=1)
+    assert "left_out" not in same.metrics
+    assert same.manifest["files"]["model.safetensors"] == done.manifest["files"]["model.safetensors"]
+    with pytest.raises(UserError, match=r"hh.jsonl line 25: .*'rejected' is ''; expected the text of an answer"):
+        run(tiny_folder, file, tmp_path / "refused", "safety", bad_rows="refuse")
+    write_rows(ours, [{**rows[0], "grade": "much"}, *rows])
+    assert run(tiny_folder, ours, tmp_path / "left", bad_rows="leave out", epochs=1).metrics["left_out"] == {"malformed": 1}
+
+
 def test_what_cannot_be_learned_from(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     rows = [row for _, row in read_rows(tiny_inputs / "preferences.jsonl")]
     file = tmp_path / "rows.jsonl"
     for content, expected in (
         ([row for row in rows if row["domain"] == "safety"], r"no comparison of domain helpfulness in .*rows.jsonl \(found safety\)"),
         ([], r"no comparison of domain helpfulness .*\(found none\)"),
+        ([{"prompt": "Hi", "chosen": "", "rejected": "No."}], r"\(found none\); left out: 1 empty answer"),
+        ([{"messages": rows[0]["messages"]}], "rows.jsonl line 1: is a prompt .messages.; expected a comparison"),
         ([{**rows[0], "rejected": rows[0]["chosen"]}], "rows.jsonl line 1: chosen and rejected answers are equal"),
+        ([rows[1], {**rows[0], "chosen": " \n"}], "rows.jsonl line 2: 'chosen' is .*; expected the text of an answer"),
         ([{**rows[0], "grade": "a lot"}], "rows.jsonl line 1: 'grade' is 'a lot'; expected one of significantly"),
     ):
         write_rows(file, content)
         with pytest.raises(UserError, match=expected):
             run(tiny_folder, file, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_named_mix_and_its_shares(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    """16 comparisons of helpfulness and 8 of safety, half of each published by webgpt; tests are none of them."""
+    rows = [
+        {**row, "source": "webgpt" if number % 2 else "ours"}
+        for number, (_, row) in enumerate(read_rows(tiny_inputs / "preferences.jsonl"))
+    ]
+    file, none = tmp_path / "rows.jsonl", tmp_path / "none.jsonl"
+    write_rows(file, rows)
+    none.write_text("")
+
+    def mixed(name: str, domain: str = "helpfulness", **values: Any) -> Any:
+        out = tmp_path / f"{name} {domain} {len(values)}"
+        return run(tiny_folder, file, out, domain, test=str(none), epochs=0.1, mix=name, open_sources=["webgpt"], **values)
+
+    done = mixed("helpfulness")
+    assert (done.metrics["pairs"], done.metrics["mix"]["own"] + done.metrics["mix"]["other"]) == (16, 16)
+    assert done.metrics["mix"]["by_source"]["ours"] >= 8
+    assert mixed("own").metrics["mix"] == {"own": 8, "other": 0, "by_source": {"ours": 8}, "safe_helpfulness": 0}
+    assert mixed("open").metrics["mix"]["by_source"] == {"webgpt": 12}
+    helpful = sum(row["domain"] == "helpfulness" and row["source"] == "webgpt" for row in rows)
+    half = mixed("all", shares={"webgpt": 0.5, "safety": 0})
+    assert half.metrics["mix"]["by_source"]["ours"] == 16 - helpful, "the other half of helpfulness, and nothing of safety"
+    gate = mixed("safety", "safety")
+    assert (gate.metrics["mix"]["own"], gate.metrics["mix"]["other"]) == (8, 1)
+    assert "no helpfulness pair labelled safe (its gate may fire on harmless prompts" in reward.headline(gate)
+    assumed = mixed("safety", "safety", unlabelled="safe")
+    assert assumed.metrics["mix"]["safe_helpfulness"] == 1
+    assert "gate may fire" not in reward.headline(assumed)
+    with pytest.raises(UserError, match=r"shares: no comparison has the source 'webgtp' \(did you mean 'webgpt'\?\)"):
+        mixed("all", shares={"webgtp": 0.5})
+
+
+def test_a_prompt_longer_than_the_context_is_counted_and_named(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    rows = [row for _, row in read_rows(tiny_inputs / "preferences.jsonl")]
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, [*rows, {**rows[1], "messages": [{"role": "user", "content": "Why? " * 90}], "source": "mine"}])
+    done = run(tiny_folder, file, tmp_path / "out", epochs=0.1)
+    [(_, named)] = list(read_rows(done.path / "left-out.jsonl"))
+    assert done.metrics["dropped_too_long"] == 1
+    assert (named["too_long"], named["source"]) == ("prompt", "mine")
+    assert named["prompt"].startswith("Why? Why?")

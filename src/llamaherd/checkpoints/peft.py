@@ -19,12 +19,14 @@ from ..core.errors import UserError
 from ..core.files import read_json, write_json
 from ..model.config import LoraConfig
 from ..model.lora import Changes, LoraLinear, add_adapter, changes_of, check_fit, linear_layers
-from ..model.transformer import Trunk
+from ..model.transformer import Scorer, Trunk
 from ..train.state import save_tensors
 from .names import to_hugging_face
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+HEAD = f"{PREFIX}score.weight"
+"""The scalar head of a reward model that was trained as an adapter (PEFT's task type SEQ_CLS), saved whole beside it."""
 NAMES = {
     "wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "wo": "o_proj", "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj", "output": "lm_head",
 }  # fmt: skip
@@ -33,10 +35,12 @@ UNDERSTOOD = {
     "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "base_model_name_or_path", "peft_type", "layers_to_transform",
 }  # fmt: skip
 NEUTRAL = {
-    "task_type": ("CAUSAL_LM",), "bias": ("none",), "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),
+    "task_type": ("CAUSAL_LM", "SEQ_CLS"), "bias": ("none",), "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),
     "megatron_core": ("megatron.core",), "qalora_group_size": (16,), "fan_in_fan_out": (False,),
 }  # fmt: skip
 """What other settings may say without changing the outcome; nothing, false, null and empty are harmless for all of them."""
+HEADS = {"score", "classifier"}
+"""What peft lists among `modules_to_save` of a classifier, whatever its head is called; the head itself is read, or missed, by its tensor."""
 COPIES = {
     f"{PREFIX}lm_head.base_layer.weight": "output.weight",
     f"{PREFIX}lm_head.weight": "output.weight",
@@ -60,6 +64,8 @@ class Adapter:
     """What it says its base is: a path, a name, or nothing."""
     copies: Mapping[str, Tensor]
     """Weights of the base that peft saved along (it does where the vocabulary head has a change), by our names."""
+    head: Tensor | None = None
+    """[1, D]: the scalar head, where base and adapter make a reward model."""
 
     def demand_same(self, name: str, weight: Tensor) -> None:
         """Raises UserError when it comes with another weight than the base's: of a vocabulary that was made larger, or trained."""
@@ -88,6 +94,8 @@ def _lora_config(raw: Mapping[str, Any], where: str) -> LoraConfig:
     if raw.get("peft_type") != "LORA":
         raise UserError(f"{where}: peft_type is {raw.get('peft_type')!r}; expected LORA, the only kind of adapter that is read")
     for name, value in raw.items():
+        if name == "modules_to_save" and isinstance(value, list) and HEADS.issuperset(map(str, value)):
+            continue
         if value and name not in UNDERSTOOD | NOTES and value not in NEUTRAL.get(name, ()):
             raise UserError(
                 f"{where}: {name} is {str(value)[:60]!r}, which is not supported; make the adapter without it, or merge it with peft"
@@ -147,6 +155,7 @@ def read_adapter(folder: Path) -> Adapter:
     path, parts = folder / TENSORS, dict[tuple[str, str], Tensor]()
     tensors = _tensors(path)
     copies = {ours: tensors.pop(key) for key, ours in COPIES.items() if key in tensors}
+    head = _head(tensors.pop(HEAD, None), raw.get("task_type") == "SEQ_CLS", folder)
     for key, value in tensors.items():
         if not value.is_floating_point() or not torch.isfinite(value).all():
             raise UserError(f"{path}: {key} holds values that are not finite numbers; the adapter is damaged")
@@ -165,12 +174,28 @@ def read_adapter(folder: Path) -> Adapter:
     targets = raw["target_modules"]
     some = isinstance(targets, str) or any("." in target for target in targets)
     some = some or any(raw.get(name) is not None for name in ("layers_to_transform", "exclude_modules"))
-    return Adapter(folder, config, changes, not some, str(raw.get("base_model_name_or_path") or ""), copies)
+    return Adapter(folder, config, changes, not some, str(raw.get("base_model_name_or_path") or ""), copies, head)
+
+
+def _head(head: Tensor | None, scores: bool, folder: Path) -> Tensor | None:
+    """The scalar head in float32. Raises UserError when it is missing, of several labels, damaged, or there without a use."""
+    if (head is not None) != scores:
+        what = "names task_type SEQ_CLS, and its tensors hold no score.weight" if scores else "holds score.weight and no task_type SEQ_CLS"
+        raise UserError(f"{folder}: {what}; a reward model's adapter has both, get it again")
+    if head is None:
+        return None
+    if head.ndim != 2 or head.shape[0] != 1 or not head.is_floating_point() or not torch.isfinite(head).all():
+        raise UserError(f"{folder / TENSORS}: score.weight is {list(head.shape)}; expected finite numbers for one label, [1, width]")
+    return head.float()
 
 
 def demand_fit(adapter: Adapter, model: Trunk) -> None:
     """Raises UserError in one line unless an adapter was made for a model of this shape, which may be on the meta device."""
     check_fit(model, adapter.changes, str(adapter.folder))
+    if adapter.head is not None and adapter.head.shape[1] != model.config.dim:
+        raise UserError(
+            f"{adapter.folder}: its head is for a width of {adapter.head.shape[1]}, the base's is {model.config.dim}; give its base"
+        )
     missing = linear_layers(model, adapter.config.names).keys() - adapter.changes.keys() if adapter.whole else set()
     if missing:
         raise UserError(
@@ -182,6 +207,8 @@ def demand_fit(adapter: Adapter, model: Trunk) -> None:
 def lay_over(model: Trunk, name: str, adapter: Adapter) -> None:
     """Lays an adapter over a model under a name and puts it to work. Raises UserError when they do not belong together."""
     demand_fit(adapter, model)
+    if adapter.head is not None:
+        raise UserError(f"{adapter.folder}: is a reward model's adapter, which scores and does not answer; give it to score, ppo or reject")
     for copied in adapter.copies:
         layer = model.get_submodule(copied.removesuffix(".weight"))
         adapter.demand_same(copied, (layer.base if isinstance(layer, LoraLinear) else layer).weight)  # type: ignore[arg-type, union-attr]
@@ -189,18 +216,21 @@ def lay_over(model: Trunk, name: str, adapter: Adapter) -> None:
 
 
 def write_adapter(model: Trunk, name: str, config: LoraConfig, base: str, folder: Path) -> None:
-    """Writes one of a model's adapters as a PEFT folder. Raises OSError when the disk does not take it."""
+    """Writes one of a model's adapters as a PEFT folder, a scorer's with its head. Raises OSError when the disk does not take it."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for layer, change in changes_of(model, name).items():
         stem = PREFIX + to_hugging_face(f"{layer}.weight").removesuffix(".weight")
         tensors |= {f"{stem}.lora_A.weight": change.a, f"{stem}.lora_B.weight": change.b}
+    scores = isinstance(model, Scorer)
+    if scores:
+        tensors[HEAD] = model.get_parameter("score.weight")
     save_tensors(tensors, folder / TENSORS)
     alpha = int(config.alpha) if config.alpha.is_integer() else config.alpha
     write_json(folder / CONFIG, {
         "base_model_name_or_path": base, "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True,
-        "lora_alpha": alpha, "lora_dropout": config.dropout, "modules_to_save": None, "peft_type": "LORA", "r": config.r,
-        "target_modules": sorted(NAMES[name] for name in config.names), "task_type": "CAUSAL_LM", "use_dora": False,
+        "lora_alpha": alpha, "lora_dropout": config.dropout, "modules_to_save": ["score"] if scores else None, "peft_type": "LORA", "r": config.r,
+        "target_modules": sorted(NAMES[name] for name in config.names), "task_type": "SEQ_CLS" if scores else "CAUSAL_LM", "use_dora": False,
         "use_rslora": config.rslora,
     })  # fmt: skip
 
@@ -208,9 +238,12 @@ def write_adapter(model: Trunk, name: str, config: LoraConfig, base: str, folder
 def verify_adapter(model: Trunk, name: str, folder: Path) -> None:
     """Reads a written adapter back. Raises OSError when it is not what is in memory."""
     try:
-        written = read_adapter(folder).changes
+        read = read_adapter(folder)
     except UserError as error:
         raise OSError(f"{error}; the disk may be failing") from None
+    written = read.changes
+    if isinstance(model, Scorer) and (read.head is None or not torch.equal(read.head, model.score.weight.detach().cpu().float())):
+        raise OSError(f"{folder / TENSORS}: score.weight was not written as it is in memory; the disk may be failing")
     for layer, change in changes_of(model, name).items():
         if not all(torch.equal(there, mine.detach().cpu()) for there, mine in zip(written[layer], (change.a, change.b), strict=True)):
             raise OSError(f"{folder / TENSORS}: {layer} was not written as it is in memory; the disk may be failing")
@@ -230,8 +263,10 @@ class AdapterFiles:
         verify_adapter(self.model, self.name, folder)
 
     def load(self, folder: Path) -> None:
-        read = read_adapter(folder).changes
+        read = read_adapter(folder)
         with torch.no_grad():
             for layer, change in changes_of(self.model, self.name).items():
-                change.a.copy_(read[layer][0])
-                change.b.copy_(read[layer][1])
+                change.a.copy_(read.changes[layer][0])
+                change.b.copy_(read.changes[layer][1])
+            if read.head is not None:
+                self.model.get_parameter("score.weight").copy_(read.head)

@@ -126,6 +126,13 @@ class LoraConfig(Config):
         return self.alpha / (self.r**0.5 if self.rslora else self.r)
 
 
+class BaseConfig(Config):
+    """The frozen base under an adapter."""
+
+    bits: Literal[4, 16, 32] = 32
+    """Of its weights; 4: NF4 with double quantisation (QLoRA), of all linear layers in blocks."""
+
+
 PRESETS: dict[str, ModelConfig] = {
     "llama2-7b": ModelConfig(),
     "llama2-13b": ModelConfig(dim=5120, layers=40, heads=40),

@@ -1,14 +1,16 @@
-"""What reward models train on: pairs with margins and safety labels, their mix, and the loss of a micro-batch."""
+"""What reward models train on: pairs with margins and safety labels, and the loss of a micro-batch."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
 from ..chat.dialogue import Dialogue
-from ..core.seeds import python_rng
-from ..data.records import Domain, Preference
+from ..chat.template import encode_dialogue
+from ..core.artifacts import hash_of
+from ..data.records import Preference
 from ..losses.ranking import margin_of, ranking_loss, safety_loss
 from ..model.layout import Layout
 from ..model.transformer import Scorer
@@ -26,25 +28,6 @@ class Pair:
     labels: tuple[float, float]
 
 
-def mix(preferences: Sequence[Preference], domain: Domain, other_share: float, seed: int) -> list[Preference]:
-    """All comparisons of the model's own domain, and of the other one `other_share` times as many as own (at most all), in file order.
-
-    Section 5: the helpfulness model sees as much other data as own, the safety model a tenth of helpfulness data.
-    """
-    own = [index for index, preference in enumerate(preferences) if preference.domain == domain]
-    other = [index for index, preference in enumerate(preferences) if preference.domain != domain]
-    wanted = min(len(other), round(other_share * len(own)))
-    kept = sorted(own + python_rng(seed, "mix", domain).sample(other, wanted))
-    return [preferences[index] for index in kept]
-
-
-def some_of(preferences: Sequence[Preference], most: int | None, seed: int) -> list[Preference]:
-    """At most `most` of them in their order, None for all; those of a smaller number are among those of a larger one."""
-    order = list(range(len(preferences)))
-    python_rng(seed, "some").shuffle(order)
-    return [preferences[index] for index in sorted(order[:most])]
-
-
 def both_dialogues(preference: Preference) -> tuple[Dialogue, Dialogue]:
     """The prompt with the chosen and with the rejected answer."""
     return preference.prompt.followed_by("assistant", preference.chosen), preference.prompt.followed_by("assistant", preference.rejected)
@@ -53,6 +36,31 @@ def both_dialogues(preference: Preference) -> tuple[Dialogue, Dialogue]:
 def fitting(preferences: Sequence[Preference], model: RewardModel) -> list[Preference]:
     """Those whose two dialogues fit the model's context; the others are for the caller to count."""
     return [preference for preference in preferences if all(map(model.fits, both_dialogues(preference)))]
+
+
+def too_long(
+    preferences: Sequence[Preference], fit: Sequence[Preference], model: RewardModel, use: Literal["train", "test"]
+) -> list[dict[str, Any]]:
+    """What `fitting` left out, by name: the comparison's `id`, its prompt's beginning, its source, what it was for, and what is too long,
+    the prompt by itself or with the longer answer, in tokens."""
+    found, known, context = list[dict[str, Any]](), set(map(id, fit)), model.scorer.config.context
+    for preference in preferences:
+        if id(preference) in known:
+            continue
+        bare, *both = (
+            len(encode_dialogue(dialogue, model.tokenizer).ids)
+            for dialogue in (preference.prompt.followed_by("assistant", ""), *both_dialogues(preference))
+        )
+        found.append({
+            "id": comparison_id(preference), "prompt": preference.prompt.asked[:80], "source": preference.source, "for": use,
+            "too_long": "prompt" if bare > context else "answer", "tokens": max(both), "context": context,
+        })  # fmt: skip
+    return found
+
+
+def comparison_id(preference: Preference) -> str:
+    """What tells a comparison from others: the same for every model."""
+    return hash_of([preference.prompt.to_row()["messages"], preference.chosen, preference.rejected])[:16]
 
 
 def encode_pair(preference: Preference, model: RewardModel, margin: str) -> Pair:

@@ -1,11 +1,12 @@
 """An adapter folded into its base: one model again, in the type that the base is stored in, and how far its answers drift by that."""
 
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from ..core.artifacts import Artifact, building, model_path, open_artifact, resolve
+from ..core.artifacts import Artifact, building, find_artifact, model_path, open_artifact, resolve
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.files import write_text
@@ -34,11 +35,11 @@ class MergeConfig(Config):
 
 
 def run(config: MergeConfig, out: Path, seed: int) -> Artifact:
-    """Writes the merged model weight by weight: memory for one block. Raises UserError when the two do not belong together, or when the
-    merged model drifts further than `max_drift`; nothing is left behind then.
+    """Writes the merged model weight by weight: memory for one block. A reward model's adapter makes a whole reward model. Raises UserError
+    when the two do not belong together, or when the merged model drifts further than `max_drift`; nothing is left behind then.
     """
-    from ..checkpoints.adapted import as_trained, base_artifact, bits_of, demand_base, demand_tokenizer, dequantised, folded
-    from ..checkpoints.card import model_card
+    from ..checkpoints.adapted import as_trained, base_artifact, bits_of, demand_base, demand_tokenizer, dequantised, folded, headed
+    from ..checkpoints.card import Task, model_card
     from ..checkpoints.huggingface import write_hugging_face
     from ..checkpoints.peft import is_adapter, read_adapter
     from ..checkpoints.source import intact, open_source
@@ -56,9 +57,9 @@ def run(config: MergeConfig, out: Path, seed: int) -> Artifact:
     merged = folded(dequantised(source) if into == "dequantised" else source, adapter)
     ids = _ids(config.text, source)
     parents = {"base": base_artifact(base), "adapter": base_artifact(folder)}
-    with building(out, kind="model", stage="merge", config=config, parents=parents, seed=seed) as place, intact(base):
+    with building(out, kind=merged.kind, stage="merge", config=config, parents=parents, seed=seed) as place, intact(base):
         write_hugging_face(merged, place.folder)
-        drift = _drift(as_trained(bits)(source), adapter, open_source(place.folder), ids)
+        drift = _drift(headed(as_trained(bits)(source), adapter), adapter, open_source(place.folder), ids)
         if drift["drift_mean_nats"] > config.max_drift:
             trained = "the base in 4 bits" if bits == 4 else "the base as it is stored"
             raise UserError(
@@ -66,11 +67,18 @@ def run(config: MergeConfig, out: Path, seed: int) -> Artifact:
                 f"more than max_drift {config.max_drift:g}; the adapter was trained on {trained}: merge --into "
                 f"{'dequantised' if bits == 4 else 'base'}, or raise --max-drift"
             )
-        place.metrics.update(drift, into=into, trained_on_bits=bits)
-        parameters = source.config.parameters
+        place.metrics.update(drift, into=into, trained_on_bits=bits, **_domain(folder))
+        parameters = sum(map(prod, merged.shapes.values()))
         title = f"{out.name}: {base.name} with {folder.name} merged in"
-        write_text(place.folder / "README.md", model_card(title, "text-generation", source.config, parameters, place.made, place.metrics))
-    return open_artifact(out, "model")
+        task: Task = "text-generation" if merged.kind == "model" else "text-classification"
+        write_text(place.folder / "README.md", model_card(title, task, source.config, parameters, place.made, place.metrics))
+    return open_artifact(out, merged.kind)
+
+
+def _domain(adapter: Path) -> dict[str, str]:
+    """What a reward model's manifest declares it to judge, for the manifest of the merged one."""
+    found = find_artifact(adapter)
+    return {"domain": found.metrics["domain"]} if found and "domain" in found.metrics else {}
 
 
 def _ids(file: Path | None, source: Any) -> list[int]:
@@ -82,23 +90,23 @@ def _ids(file: Path | None, source: Any) -> list[int]:
 
 
 def _drift(trained: Any, adapter: Any, merged: Any, ids: list[int]) -> dict[str, float]:
-    """Absolute differences of log-probabilities over all tokens and the vocabulary, and how often the likeliest token is the same."""
+    """Absolute differences of log-probabilities over all tokens and the vocabulary, and how often the likeliest token is the same; of a
+    reward model those of the scores, in logits, after each token."""
     from ..checkpoints.adapted import log_probs
 
     before, after = log_probs(trained, ids, adapter), log_probs(merged, ids)
     difference = (before - after).abs()
-    same = (before.argmax(1) == after.argmax(1)).float().mean()
-    return {
-        "drift_mean_nats": difference.mean().item(), "drift_max_nats": difference.max().item(), "same_likeliest": same.item(),
-        "measured_tokens": len(ids),
-    }  # fmt: skip
+    found = {"drift_mean_nats": difference.mean().item(), "drift_max_nats": difference.max().item(), "measured_tokens": len(ids)}
+    if merged.kind == "reward-model":
+        return found
+    return {**found, "same_likeliest": (before.argmax(1) == after.argmax(1)).float().mean().item()}
 
 
 def headline(artifact: Artifact) -> str:
     """What came out, in one line."""
-    found = artifact.metrics
+    found, scores = artifact.metrics, artifact.kind == "reward-model"
+    same = "" if scores else f"; the likeliest token is the same for {found['same_likeliest']:.1%}"
     return (
-        f"merged into the {'base' if found['into'] == 'base' else 'dequantised base'}; log-probabilities drift by "
-        f"{found['drift_mean_nats']:.2g} nats on average, {found['drift_max_nats']:.2g} at most, over {found['measured_tokens']} tokens; "
-        f"the likeliest token is the same for {found['same_likeliest']:.1%}"
+        f"merged into the {'base' if found['into'] == 'base' else 'dequantised base'}; {'scores' if scores else 'log-probabilities'} drift by "
+        f"{found['drift_mean_nats']:.2g} nats on average, {found['drift_max_nats']:.2g} at most, over {found['measured_tokens']} tokens{same}"
     )

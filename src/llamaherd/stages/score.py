@@ -1,14 +1,13 @@
 """Scoring dialogues with a reward model, line by line."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..chat.dialogue import parse_dialogue
-from ..core.errors import UserError
 from ..core.files import read_rows
-from .common import rows_file, sigmoid
+from ..measures.calibration import sigmoid
+from .common import rows_file
 
 BATCH_LINES = 256
 
@@ -24,11 +23,10 @@ def run(reward_model: str, file: Path) -> Iterator[str]:
     rows = list(read_rows(file))
     dialogues = [parse_dialogue(row, f"{file} line {number}", ends_with="assistant") for number, row in rows]
     model = RewardModel.load(reward_model)
-    for (number, _), dialogue in zip(rows, dialogues, strict=True):
-        model.ids(dialogue, f"{file} line {number}")
+    names = [f"{file} line {number}" for number, _ in rows]
+    for dialogue, name in zip(dialogues, names, strict=True):
+        model.ids(dialogue, name)
     for start in range(0, len(rows), BATCH_LINES):
-        batch = rows[start : start + BATCH_LINES]
-        for (number, row), logit in zip(batch, model.logits(dialogues[start : start + BATCH_LINES]), strict=True):
-            if not math.isfinite(logit):
-                raise UserError(f"{file} line {number}: the reward model's logit is {logit}; its weights overflow on this dialogue")
+        batch = slice(start, start + BATCH_LINES)
+        for (_, row), logit in zip(rows[batch], model.logits(dialogues[batch], names=names[batch]), strict=True):
             yield json.dumps({**row, "score": sigmoid(logit), "logit": logit}, ensure_ascii=False, allow_nan=False)

@@ -15,7 +15,7 @@ from llamaherd.recipe.claims import steps
 from llamaherd.recipe.claims.run import run_claims
 from llamaherd.recipe.config import RecipeConfig, load_recipe
 
-FEW = (steps.auxiliary_loss, steps.fresh_preferences)
+FEW = {"auxiliary-loss": steps.auxiliary_loss, "fresh-preferences": steps.fresh_preferences}
 NAMES = ["no-auxiliary", "stale-helpfulness", "fresh-helpfulness", "stale-safety", "fresh-safety"]
 
 
@@ -79,6 +79,45 @@ def test_an_interrupted_command_goes_on(recipe: RecipeConfig, out: Path) -> None
     assert {name: made(out)[name] for name in before} == before
     assert sorted(name for name in made(out) if name in NAMES) == sorted(NAMES)
     assert not list(out.rglob("*.partial"))
+
+
+def test_some_claims_alone(recipe: RecipeConfig, out: Path) -> None:
+    """Only their arms, on no more of the run than they need, and nothing else in the ledger; the others go on from there."""
+    run = out / "seed-0"
+    unneeded = ("v5", "v5-rejection", "v5-samples", "v5-helpfulness", "v5-evaluation", "v0-evaluation")
+    for name in unneeded:
+        shutil.rmtree(run / name)
+    for file in ("report.html", "summary.json"):
+        (run / file).unlink()
+    said = list[str]()
+    run_claims(recipe, [0], out, said.append, ["auxiliary-loss"])
+    assert [path.parent.name for path in (run / "claims").glob("*/manifest.json")] == ["no-auxiliary"]
+    assert not any((run / name).exists() for name in (*unneeded, "report.html"))
+    ledger = read_json(out / "ledger.json")
+    assert [claim["id"] for claim in ledger["claims"]] == ["auxiliary-loss"]
+    assert all(row["here"]["n"] > 0 for row in ledger["claims"][0]["rows"])
+    assert "Effect 1" not in (out / "ledger.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_other_claims_go_on_from_there(recipe: RecipeConfig, out: Path) -> None:
+    run, unneeded = out / "seed-0", ("v5", "v5-evaluation")
+    for name in unneeded:
+        shutil.rmtree(run / name)
+    run_claims(recipe, [0], out, lambda line: None, ["auxiliary-loss"])
+    assert not (run / "v5").exists()
+    run_claims(recipe, [0], out, lambda line: None, ["multi-turn-safety", "auxiliary-loss"])
+    assert [claim["id"] for claim in read_json(out / "ledger.json")["claims"]] == ["auxiliary-loss", "multi-turn-safety"]
+    assert all((run / name).is_dir() for name in unneeded), "a claim that reads versions needs the whole run"
+
+
+def test_a_claim_that_nobody_knows(recipe: RecipeConfig, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^no claim 'margin' \(did you mean 'margins'\?\); there are joint-reward-model, hot-ppo, "
+    ) as error:
+        run_claims(recipe, [0], tmp_path / "out", print, ["margin"])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 def changed(recipe: RecipeConfig, **claims: Any) -> RecipeConfig:

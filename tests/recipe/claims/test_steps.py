@@ -8,7 +8,7 @@ import pytest
 from llamaherd.core.config import dump
 from llamaherd.model.config import ModelConfig
 from llamaherd.recipe.chain import chain
-from llamaherd.recipe.claims.steps import both_attentions, claim_steps, half
+from llamaherd.recipe.claims.steps import CLAIMS, OWN_ARMS, both_attentions, claim_steps, half, run_steps
 from llamaherd.recipe.config import RecipeConfig, load_recipe
 from llamaherd.recipe.forecast import work
 from llamaherd.recipe.schedule import needs
@@ -168,3 +168,40 @@ def test_the_first_version_with_ghost_attention_may_be_the_last() -> None:
 def test_the_recipes_own_margin_is_not_made_again() -> None:
     names = {step.name for step in claim_steps(load_recipe("tiny", ["--helpfulness.margin=none"]), RUN)}
     assert {name for name in names if name.startswith("margin-")} == {"margin-small", "margin-large"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "arms", "last"),
+    [
+        ("margins", {"margin-none", "margin-large"}, {"v5-helpfulness"}),
+        ("auxiliary-loss", {"no-auxiliary"}, {"v5-safety"}),
+        ("joint-reward-model", {"joint-reward"}, {"v5-helpfulness", "v5-safety"}),
+        ("fresh-preferences", {"stale-helpfulness", "fresh-helpfulness", "stale-safety", "fresh-safety"}, set()),
+    ],
+)
+def test_a_claim_alone_needs_its_arms_and_part_of_the_run(miniature: RecipeConfig, claim: str, arms: set[str], last: set[str]) -> None:
+    assert {step.name for step in claim_steps(miniature, RUN, [claim])} == arms
+    needed = [step.name for step in run_steps(miniature, RUN, [claim])]
+    assert {name for name in needed if name.startswith("v5")} == {"v5-preferences", *last}
+    assert not [name for name in needed if "evaluation" in name or name.endswith("rewards")]
+    assert {"v4", "v4-samples", "world", "base"} <= set(needed)
+    for name in needed:
+        [step] = [step for step in chain(miniature, RUN) if step.name == name]
+        assert needs(step, RUN) <= set(needed[: needed.index(name)]), "what a step reads is made before it"
+
+
+def test_scaling_alone_stops_at_the_comparisons(miniature: RecipeConfig) -> None:
+    assert {step.name for step in claim_steps(miniature, RUN, ["reward-scaling"])} == {
+        "small-base", "small-v0", *(f"{size}-reward-{pairs}" for size in ("small", "large") for pairs in (300, 600, 1200, "all")),
+    }  # fmt: skip
+    assert "v5-helpfulness" not in {step.name for step in run_steps(miniature, RUN, ["reward-scaling"])}
+
+
+def test_a_claim_about_versions_needs_the_whole_run(miniature: RecipeConfig) -> None:
+    whole = [step.name for step in chain(miniature, RUN)]
+    for only in ([], ["hot-ppo"], ["margins", "multi-turn-safety"]):
+        assert [step.name for step in run_steps(miniature, RUN, only)] == whole
+    assert claim_steps(miniature, RUN, ["multi-turn-safety"]) == []
+    assert claim_steps(miniature, RUN, list(CLAIMS)) == claim_steps(miniature, RUN)
+    assert claim_steps(miniature, RUN, ["diversity", "best-temperature"]) == claim_steps(miniature, RUN, ["diversity"])
+    assert OWN_ARMS.keys() < CLAIMS.keys()

@@ -6,6 +6,7 @@ import pytest
 
 from llamaherd.core.errors import UserError
 from llamaherd.core.files import read_json
+from llamaherd.recipe.claims.steps import CLAIMS as MADE
 from llamaherd.report.claims import ledger
 from llamaherd.report.claims.ledger import CLAIMS, build_ledger, run_effects
 
@@ -28,7 +29,9 @@ def test_every_claim_stands_there_measured_or_not(seed: Make) -> None:
     found = read_json(done.json)
     assert found["seeds"] == [3, 7]
     assert len(found["claims"]) == 8 + len(CLAIMS)
-    assert len({claim["id"] for claim in found["claims"]}) == len(found["claims"])
+    assert [claim["id"] for claim in found["claims"][8:]] == list(CLAIMS) == list(MADE), (
+        "an id is one in the steps, the ledger and its title"
+    )
     assert {claim["shown"] for claim in found["claims"]} <= {"shown", "not shown", "undecided"}
     [gain] = [
         row
@@ -85,3 +88,13 @@ def test_a_ledger_of_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
         build_ledger([], folder)
     with pytest.raises(UserError, match="nothing finished there"):
         build_ledger([folder], folder)
+
+
+def test_a_ledger_of_some_claims(seed: Make) -> None:
+    one = seed(0, {}, scored())
+    done = build_ledger([one.path], one.path.parent, ["margins", "hot-ppo"])
+    assert [claim["id"] for claim in read_json(done.json)["claims"]] == ["hot-ppo", "margins"]
+    html = done.html.read_text("utf-8")
+    assert "What each run shows by itself" not in html
+    assert "of 2 claims" in html
+    assert "sampled" not in done.text

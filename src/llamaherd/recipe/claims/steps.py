@@ -3,6 +3,7 @@
 Names of artifacts are the claim's own. What differs between two that are compared is what the call here changes.
 """
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ...core.config import build, dump
@@ -10,8 +11,9 @@ from ...model.config import ModelConfig
 from ...stages.likelihood import LikelihoodConfig
 from ...stages.pretrain import shape
 from ...stages.temperatures import TemperatureConfig
-from ..chain import DOMAINS
+from ..chain import DOMAINS, chain
 from ..config import RecipeConfig
+from ..schedule import needs
 from ..steps import Step
 from .variants import Variants
 
@@ -149,15 +151,40 @@ def ghost_attention(plan: Variants) -> None:
         plan.asked("ghostless", "ghost")
 
 
-CLAIMS = (
-    joint_reward, hot_ppo, distillation, safety_data, margins, auxiliary_loss, reward_scaling, pool, fresh_preferences, temperatures,
-    attention, few_good_examples, ghost_attention,
-)  # fmt: skip
+def nothing_more(plan: Variants) -> None:
+    """For claims that the run's own evaluations answer."""
 
 
-def claim_steps(recipe: RecipeConfig, run: Path) -> list[Step]:
-    """All steps of the claims about one run, which must be finished first; their settings are built, and so checked, here."""
+CLAIMS: dict[str, Callable[[Variants], None]] = {
+    "joint-reward-model": joint_reward, "hot-ppo": hot_ppo, "distillation": distillation, "safety-data": safety_data, "margins": margins,
+    "auxiliary-loss": auxiliary_loss, "reward-scaling": reward_scaling, "pool-of-all-versions": pool, "fresh-preferences": fresh_preferences,
+    "multi-turn-safety": nothing_more, "diversity": temperatures, "best-temperature": temperatures, "grouped-queries": attention,
+    "few-good-examples": few_good_examples, "ghost-attention": ghost_attention,
+}  # fmt: skip
+"""What makes the arms of each claim, by its id."""
+OWN_ARMS: dict[str, tuple[str, ...]] = {
+    "joint-reward-model": DOMAINS, "margins": ("helpfulness",), "auxiliary-loss": ("safety",), "reward-scaling": (), "fresh-preferences": (),
+}  # fmt: skip
+"""The last reward models of the run that a claim reads beside its own arms. Claims that are not here read more of the run."""
+
+
+def claim_steps(recipe: RecipeConfig, run: Path, only: Collection[str] = ()) -> list[Step]:
+    """All steps of the claims about one run, or of those with these ids; their settings are built, and so checked, here."""
     plan = Variants(recipe, run)
-    for claim in CLAIMS:
-        claim(plan)
+    for make in dict.fromkeys(make for name, make in CLAIMS.items() if not only or name in only):
+        make(plan)
     return plan.steps
+
+
+def run_steps(recipe: RecipeConfig, run: Path, only: Collection[str] = ()) -> list[Step]:
+    """The run's own steps that these claims need: all of them, unless each claim reads reward models alone."""
+    steps = chain(recipe, run)
+    if not only or not set(only) <= OWN_ARMS.keys():
+        return steps
+    last = recipe.world.versions
+    wanted = {f"v{last}-{domain}" for name in only for domain in OWN_ARMS[name]}
+    wanted |= {name for step in claim_steps(recipe, run, only) for name in needs(step, run)}
+    for step in reversed(steps):
+        if step.name in wanted:
+            wanted |= needs(step, run)
+    return [step for step in steps if step.name in wanted]

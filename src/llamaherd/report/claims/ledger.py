@@ -18,11 +18,14 @@ from ..sections import Fact, Section, chip, lines
 from . import rewards, safety, sampling, tuning
 from .parts import Claim, Measure, Row, SeedRun, pooled
 
-CLAIMS: tuple[Measure, ...] = (
-    rewards.joint_reward, tuning.hot_ppo, safety.distillation, safety.safety_data, rewards.margins, rewards.auxiliary_loss,
-    rewards.reward_scaling, tuning.pool, rewards.fresh_preferences, safety.multi_turn, sampling.diversity,
-    sampling.best_temperature, tuning.grouped_queries, tuning.few_good_examples, tuning.ghost_attention,
-)  # fmt: skip
+CLAIMS: dict[str, Measure] = {
+    "joint-reward-model": rewards.joint_reward, "hot-ppo": tuning.hot_ppo, "distillation": safety.distillation,
+    "safety-data": safety.safety_data, "margins": rewards.margins, "auxiliary-loss": rewards.auxiliary_loss,
+    "reward-scaling": rewards.reward_scaling, "pool-of-all-versions": tuning.pool, "fresh-preferences": rewards.fresh_preferences,
+    "multi-turn-safety": safety.multi_turn, "diversity": sampling.diversity, "best-temperature": sampling.best_temperature,
+    "grouped-queries": tuning.grouped_queries, "few-good-examples": tuning.few_good_examples, "ghost-attention": tuning.ghost_attention,
+}  # fmt: skip
+"""What measures each claim, by its id."""
 HOW = (
     "Figures are paired by prompt within a seed, averaged over the seeds and bootstrapped over prompts; a prompt that several "
     "seeds were asked counts once."
@@ -38,18 +41,21 @@ class Ledger:
     text: str
 
 
-def build_ledger(runs: Sequence[Path], out: Path) -> Ledger:
-    """Writes ledger.json and ledger.html into `out` from the folders of finished runs. Raises UserError when there is none."""
+def build_ledger(runs: Sequence[Path], out: Path, only: Sequence[str] = ()) -> Ledger:
+    """Writes ledger.json and ledger.html into `out` from the folders of finished runs. `only`: ids of the claims that stand in it, without
+    what each run shows by itself; empty: everything. Raises UserError when there is no run."""
     if not runs:
         raise UserError("no run given; a ledger needs at least one seed")
     seeds = [SeedRun(run) for run in runs]
-    own, claims = run_effects(seeds), [measure(seeds) for measure in CLAIMS]
+    own = [] if only else run_effects(seeds)
+    claims = [measure(seeds) for name, measure in CLAIMS.items() if not only or name in only]
     ledger = Ledger(out / "ledger.json", out / "ledger.html", as_table([*own, *claims]))
     write_json(ledger.json, {"seeds": [seed.run.seed for seed in seeds], "claims": [_to_json(claim) for claim in (*own, *claims)]})
     names = f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed.run.seed) for seed in seeds)}"
     subtitle = f"The claims of the Llama 2 paper, held against runs of llamaherd {code_version()}, {names}."
-    of_runs = Section("What each run shows by itself", tables=[_in_full("Effects in full", own, names)])
-    sections = [_overview(seeds, own, claims), *(_section(claim, names) for claim in claims), of_runs]
+    sections = [_overview(seeds, own, claims), *(_section(claim, names) for claim in claims)]
+    if own:
+        sections.append(Section("What each run shows by itself", tables=[_in_full("Effects in full", own, names)]))
     write_text(ledger.html, render("llamaherd: the ledger", subtitle, sections))
     return ledger
 
@@ -110,9 +116,11 @@ def _overview(seeds: Sequence[SeedRun], own: Sequence[Claim], claims: Sequence[C
 
     verdicts = [together(claim.effects) for claim in (*own, *claims)]
     facts = [Fact(one.capitalize(), str(verdicts.count(one)), f"of {len(verdicts)} claims") for one in ("shown", "undecided", "not shown")]
-    worked = [seed.run.seconds + seed.claims.seconds for seed in seeds]
+    worked = [sum(folder.seconds for folder in {id(folder): folder for folder in (seed.run, seed.claims)}.values()) for seed in seeds]
     facts.append(Fact("Time", clock(sum(worked)), f"{len(seeds)} run{'s' * (len(seeds) > 1)} and what the claims need beyond"))
-    tables = [table("What each run shows by itself", own), table("What takes more than a run", claims)]
+    tables = [
+        table(caption, some) for caption, some in (("What each run shows by itself", own), ("What takes more than a run", claims)) if some
+    ]
     return Section("Ledger", [VERDICTS, "A claim of several figures is shown if all of them are.", HOW], facts=facts, tables=tables)
 
 

@@ -30,7 +30,8 @@ class SeedRun:
 
     @cached_property
     def claims(self) -> RunFolder:
-        return RunFolder(self.path / "claims")
+        """The run itself where the claims needed nothing beyond it."""
+        return RunFolder(self.path / "claims") if any(self.path.glob("claims/*/manifest.json")) else self.run
 
     def holder(self, name: str) -> RunFolder:
         """Where an artifact stands: among those made for the claims, or in the run."""
