@@ -135,3 +135,15 @@ def test_a_system_that_tells_no_memory_answers_all_the_same(run: Path, monkeypat
     before = said(open_assistant(f"{run}:v9"))
     monkeypatch.setattr(module, "free_memory_bytes", lambda device: None)
     assert said(open_assistant(f"{run}:v9")) == before
+
+
+def test_an_invariant_model_is_not_laid_out_anew_and_an_endpoint_cannot_be_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamaherd.assistant import open as module
+
+    monkeypatch.setattr(module, "free_memory_bytes", pytest.fail)  # nothing depends on it
+    model = open_assistant(f"{run}:v9", invariant=True)
+    assert isinstance(model, Assistant)
+    [answer] = model.answers([question("Where?")], SAMPLING, [4])
+    assert said(model, 4) == answer.text
+    with pytest.raises(UserError, match="only its server decides how it computes"):
+        open_assistant("http://127.0.0.1:1/v1#small", invariant=True)

@@ -18,6 +18,15 @@ def best_device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def take_own_gpu() -> None:
+    """Where several processes share a machine's GPUs, as torchrun starts them, takes the one of this process's LOCAL_RANK."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK", "")
+    if local.isdecimal() and torch.cuda.is_available():
+        torch.cuda.set_device(int(local) % torch.cuda.device_count())
+
+
 def set_threads(threads: int | None = None) -> int:
     """Fixes torch's CPU threads, since results depend on them to the last bit. None: LLAMAHERD_THREADS, else at most 2.
 

@@ -12,11 +12,12 @@ from ..core.files import write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
+from ..measures.calibration import sigmoid
 from ..measures.diversity import self_bleu
 from ..measures.intervals import mean
 from ..miniature.prompts import prompts
 from ..miniature.world import Kind, World, WorldConfig
-from .common import sigmoid
+from .common import reward_path
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
@@ -63,7 +64,7 @@ def run(config: TemperatureConfig, out: Path, seed: int) -> Artifact:
     from ..reward.combine import Combination
     from ..reward.model import RewardModel
 
-    folders = [model_path(path) for path in (config.model, config.helpfulness, config.safety)]
+    folders = [model_path(config.model), reward_path(config.helpfulness, "helpfulness"), reward_path(config.safety, "safety")]
     asked = test_prompts(World(config.world), config)
     parents = parents_of(described_by(folder) for folder in folders)
     with building(out, kind="samples", stage="temperatures", config=config, parents=parents, seed=seed) as place:
