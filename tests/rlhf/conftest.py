@@ -13,6 +13,7 @@ from llamaherd.data.records import Prompt
 from llamaherd.generate.engine import Completion
 from llamaherd.model.config import ModelConfig
 from llamaherd.model.transformer import Transformer
+from llamaherd.reward.combine import Scores
 
 
 class Letters:
@@ -35,6 +36,9 @@ class Table:
 
     def logits(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
         return [self.table.get(answer, self.otherwise) for answer in answers]
+
+    def scores(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Scores]:
+        return [Scores(logit, -logit, logit) for logit in self.logits(prompts, answers)]
 
     def fits(self, prompt: Prompt, answer: str) -> bool:
         return len(answer) < 50

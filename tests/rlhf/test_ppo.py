@@ -135,6 +135,7 @@ def test_finds_the_one_answer_that_pays(toy: Assistant, table: Any, no_files: An
     assert rewards[-1] > 0.9 > 0.2 > rewards[0]
 
 
+@pytest.mark.slow
 def test_reaches_the_optimum_of_reward_less_kl(toy: Assistant, no_files: Any, tmp_path: Path) -> None:
     """One-token answers: the best policy is pi0 * exp(R / beta) / Z, R the whitened reward, whose scale is its own spread."""
     rewards = torch.linspace(-1, 1, toy.model.config.vocab_size)
@@ -201,10 +202,9 @@ class Falling:
         return self.usable
 
 
-@pytest.mark.parametrize("usable", [True, False])
-def test_held_out_prompts_stop(toy: Assistant, no_files: Any, prompts: list[Prompt], tmp_path: Path, usable: bool) -> None:
-    """Looks at iterations 0, 2, 4: the first one is the mark, even without a usable answer, and two more do not raise it."""
-    ppo = source(toy, Falling(usable), prompts, config(iterations=50, check_every=2, patience=2), held_out=prompts[:2])
+def test_held_out_prompts_stop(toy: Assistant, no_files: Any, prompts: list[Prompt], tmp_path: Path) -> None:
+    """Looks at iterations 0, 2, 4: the first one is the mark, and two more do not raise it."""
+    ppo = source(toy, Falling(), prompts, config(iterations=50, check_every=2, patience=2), held_out=prompts[:2])
     ppo.keep = (kept := list[int]()).append
     done = run(ppo, tmp_path, no_files, lr=1e-4)
     assert ppo.stopped == "held-out reward has not risen for 2 looks, at iteration 4"
@@ -212,6 +212,14 @@ def test_held_out_prompts_stop(toy: Assistant, no_files: Any, prompts: list[Prom
     assert (kept, ppo.best["iteration"]) == ([0], 0)
     assert [look["iteration"] for look in ppo.looks] == [0, 2, 4]
     assert ppo.rewards.calls == 3 + 4, "three looks and four iterations: nothing is sampled after the look that stops"
+
+
+def test_without_a_judged_answer_it_stops(toy: Assistant, no_files: Any, prompts: list[Prompt], tmp_path: Path) -> None:
+    ppo = source(toy, Falling(usable=False), prompts, config(iterations=50))
+    assert run(ppo, tmp_path, no_files).steps == 0
+    assert ppo.stopped is not None
+    assert re.fullmatch(r"no answer of iteration 1 can be judged \(\d+ beyond a reward model's context.*\), and without .*", ppo.stopped)
+    assert ppo.looks[0]["reward"] is None
 
 
 def test_unfinished_held_out_answers_count(
@@ -265,7 +273,7 @@ def test_unusable_answers_are_not_judged(
     toy: Assistant, table: Any, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Answer]
 ) -> None:
     answers = [answer("a"), answer("ab", finished=False), answer(""), answer("x [INST]"), answer("b")]
-    monkeypatch.setattr(toy, "answers", lambda *_: answers)
+    monkeypatch.setattr(toy, "answers", lambda *_, **__: answers)
     ppo = source(toy, table({"a": 1.0, "b": 2.0}, 9.0), prompts, config())
     assert ppo._answers(prompts[:5], "test") == (answers, [1.0, None, None, None, 2.0])
 

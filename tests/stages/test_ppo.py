@@ -58,7 +58,7 @@ def test_saved_states_hold_policy_and_critic_for_others_to_load(
 
     kept = []
 
-    def save_state(folder: Path, step: int, files: ppo.PpoFiles, *rest: Any) -> None:
+    def save_state(folder: Path, step: int, files: Any, *rest: Any) -> None:
         files.save(tmp_path / f"state-{step}")
         kept.append(step)
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +25,8 @@ class Config(BaseModel):
     """Base of all settings: frozen, typed, unknown keys refused, no NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """What a setting is called here, by the names it had in earlier versions or has in other projects."""
 
 
 class ConfigError(UserError):
@@ -169,23 +171,23 @@ def _config_class(annotation: Any) -> type[Config] | None:
     return next((found for part in get_args(annotation) if (found := _config_class(part))), None)
 
 
-def _known_names(cls: type[Config], location: Sequence[int | str]) -> list[str]:
-    """Names that would have been valid at the place where an unknown one was given."""
+def _hint(cls: type[Config], location: Sequence[int | str]) -> str:
+    """What to give in place of an unknown name at this place."""
     current: type[Config] | None = cls
     for part in location[:-1]:
-        if current is None:
-            return []
-        if part in current.model_fields:
+        if current is not None and part in current.model_fields:
             current = _config_class(current.model_fields[str(part)].annotation)
-    return list(current.model_fields) if current else []
+    name = str(location[-1])
+    if current is None:
+        return ""
+    return f"; it is called {current.renamed[name]} here" if name in current.renamed else did_you_mean(name, current.model_fields)
 
 
 def _sentence(cls: type[Config], error: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     location = [part for part in error["loc"] if part != "[key]"]
     name = ".".join(map(str, location)) or "settings"
     if error["type"] == "extra_forbidden":
-        known = _known_names(cls, error["loc"])
-        return f"{name}: unknown setting{did_you_mean(str(location[-1]), known)}"
+        return f"{name}: unknown setting{_hint(cls, error['loc'])}"
     if error["type"] == "missing":
         return f"{name}: is needed and was not given"
     reason = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -20,7 +20,7 @@ class MetricsLog:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line; a non-finite number is written as null, since JSON has no NaN."""
         row: dict[str, Any] = {"step": step}
         for key, value in values.items():

@@ -63,3 +63,11 @@ def _inverse_cumulative(weights: Tensor, uniform: Tensor) -> Tensor:
     found = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
     # Rounding can put the target on the total, past the last token with weight: take that one.
     return torch.minimum(found, torch.searchsorted(cumulative, total))[:, 0]
+
+
+def nucleus_mass(logits: Tensor, temperature: float, top_p: float) -> Tensor:
+    """[B] the probability, at this temperature, of the nucleus that `choose` draws from: logits [B, V]. A token inside is drawn with
+    its probability over this mass.
+    """
+    ordered = torch.softmax(logits.float() / temperature, dim=-1).sort(dim=-1, descending=True, stable=True).values
+    return ordered.masked_fill(ordered.cumsum(-1) - ordered > top_p, 0.0).sum(-1)

@@ -16,10 +16,12 @@ CHARTS = (
     ("PPO: entropy", ("entropy",), "nats per token"),
     ("PPO: answer length", ("answer_tokens",), "tokens"),
     ("PPO: unfinished answers", ("unfinished",), "share of answers"),
+    ("PPO: time by phase", ("seconds_sampling", "seconds_judging", "seconds_log_probs", "seconds_update"), "seconds per iteration"),
 )
 NAMES = {
     "reward": "all", "reward_helpfulness": "helpfulness prompts", "reward_safety": "safety prompts", "kl_k1": "estimate k1",
-    "kl_k3": "estimate k3",
+    "kl_k3": "estimate k3", "seconds_sampling": "sampling", "seconds_judging": "judging", "seconds_log_probs": "log-probabilities and values",
+    "seconds_update": "update",
 }  # fmt: skip
 
 
@@ -58,8 +60,10 @@ def _looks(run: RunFolder, name: str, budget: float | None) -> list[Chart]:
     marked = ("published", float(published)) if published is not None else None
     reward = [(float(look["iteration"]), float(look["reward"])) for look in looks if look["reward"] is not None]
     kl = [(float(look["iteration"]), float(look["kl"]["value"])) for look in looks if look["kl"]["value"] is not None]
+    judged = [(look["iteration"], look.get("guard", {}).get("value")) for look in looks]
+    guard = {"guard": points} if (points := [(float(at), float(value)) for at, value in judged if value is not None]) else {}
     charts = (
-        [line_chart("PPO: reward on held-out prompts", {"held-out": reward}, "iteration", "reward (logit)", marked=marked)]
+        [line_chart("PPO: reward on held-out prompts", {"held-out": reward, **guard}, "iteration", "reward (logit)", marked=marked)]
         if reward
         else []
     )

@@ -9,7 +9,7 @@ from ..core.seeds import seed_for
 from ..data.records import Prompt
 from ..generate.config import SamplingConfig
 from ..reward.model import RewardModel
-from .judging import safety_logits
+from .judging import logits_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def distil(
     under = [prompt.dialogue.with_system(text) for prompt, text in zip(prompts, preprompts, strict=True)]
     guided = answers_to(assistant, under, sampling, seed, "distilled", first)
     # Both answers are judged as answers to the prompt without the preprompt: that is what is trained.
-    old_logits, new_logits = safety_logits(safety, prompts, plain), safety_logits(safety, prompts, guided)
+    old_logits, new_logits = (logits_of(safety, prompts, answers) for answers in (plain, guided))
     found = [
         Distilled(prompt, old.text, None if new_logit is None else new.text, old_logit, new_logit)
         for prompt, old, new, old_logit, new_logit in zip(prompts, plain, guided, old_logits, new_logits, strict=True)

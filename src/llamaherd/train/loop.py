@@ -23,7 +23,7 @@ from ..core.metrics import MetricsLog, read_metrics
 from ..core.progress import Progress
 from .config import OptimizerConfig
 from .flops import peak_flops
-from .optimizer import adamw, learning_rate
+from .optimizer import FACTOR, adamw, learning_rate
 from .state import ModelFiles, load_state, save_state
 
 
@@ -67,12 +67,15 @@ def train(
     state: Path,
     metrics: Path,
     label: str,
+    lr_factor: Callable[[str], float] | None = None,
+    annotate: Callable[[dict[str, float]], None] = lambda values: None,
 ) -> Trained:
     """Trains `model` in place for `total_steps` (or until the source ends), continuing from `state` if it holds one.
 
+    `lr_factor` as in `adamw`; `annotate` may add to the metrics of a step, its seconds included, before they are written.
     Raises NonFiniteError before a step whose loss or gradient norm is not finite; the last saved state stays.
     """
-    optimizer = adamw(model, config)
+    optimizer = adamw(model, config, lr_factor)
     done, standing = load_state(state, files, model, optimizer)
     log = MetricsLog(metrics, resume_step=done)
     progress = Progress(label, total_steps, done)
@@ -84,6 +87,7 @@ def train(
         values = _step(model, loss, micro_batches, optimizer, config, learning_rate(config, done, total_steps), done + 1)
         done += 1
         _add_speed(values, time.perf_counter() - started, next(model.parameters()))
+        annotate(values)
         log.write(done, values)
         progress.update(done, f"loss {values['loss']:.3f}")
         if position is not None and done < total_steps and time.perf_counter() - saved_at >= config.checkpoint_every_s:
@@ -133,7 +137,7 @@ def _step(
         for gradient in gradients:
             gradient *= config.clip / (norm + 1e-6)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group[FACTOR]
     optimizer.step()
     values = {"loss": mean, "lr": lr, "grad_norm": norm, "tokens": tokens, "trained": count, "flops": flops}
     return values | {name: value / max(weight, 1e-9) for name, (value, weight) in sums.items()}

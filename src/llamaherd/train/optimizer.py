@@ -1,6 +1,7 @@
 """AdamW, its moments as they are saved, and the learning rate of each step."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from ..core.errors import UserError
 from ..model.nf4 import bitsandbytes
 from .config import OptimizerConfig
+
+FACTOR = "lr_factor"
+"""Of a group of weights: what the learning rate is multiplied by."""
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
@@ -33,13 +37,19 @@ def demand_optimizer(config: OptimizerConfig, device: torch.device) -> None:
         raise UserError(f"optimizer.kind {config.kind} moves memory between a GPU and its host; without a GPU give adamw or adamw-8bit")
 
 
-def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW over all trainable weights; only matrices decay. Raises UserError as demand_optimizer does."""
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
+def adamw(model: nn.Module, config: OptimizerConfig, lr_factor: Callable[[str], float] | None = None) -> torch.optim.Optimizer:
+    """AdamW over all trainable weights; only matrices decay. Raises UserError as demand_optimizer does.
+
+    `lr_factor` says by what the rate of the weight of a name is multiplied, where not all have the same.
+    """
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    trained = [weight for _, weight in named]
+    factors = [lr_factor(name) if lr_factor else 1.0 for name, _ in named]
     groups = [
-        {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
-    ]
+        {"params": [weight for weight, own in zip(trained, factors, strict=True) if own == factor and (weight.ndim >= 2) == matrices],
+         "weight_decay": config.weight_decay if matrices else 0.0, FACTOR: factor}
+        for factor in dict.fromkeys(factors) for matrices in (True, False)
+    ]  # fmt: skip
     if config.kind == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
     demand_optimizer(config, trained[0].device)
