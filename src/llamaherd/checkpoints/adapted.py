@@ -22,7 +22,7 @@ from ..model.transformer import Block, RMSNorm, Transformer, on_meta
 from ..tokenizer.sentencepiece import Tokenizer
 from .huggingface import load_model
 from .peft import Adapter, demand_fit, is_adapter, read_adapter
-from .source import PAYLOAD, Source, intact, open_source
+from .source import PAYLOAD, Source, intact, open_source, weight_shapes
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -54,7 +54,8 @@ def _fingerprint(path: Path) -> str:
 def bits_of(folder: Path) -> int:
     """In how many bits an adapter's base was while it was trained; 32 where nobody noted it."""
     found = find_artifact(folder)
-    return int(found.manifest.get("config", {}).get("base", {}).get("bits", 32)) if found else 32
+    config = found.manifest.get("config", {}) if found else {}
+    return int((config.get("base") or config.get("roles") or {}).get("bits") or 32)
 
 
 def demand_base(folder: Path, base: Path) -> None:
@@ -91,9 +92,19 @@ def dequantised(source: Source) -> Source:
     return replace(source, read=read)
 
 
+def headed(source: Source, adapter: Adapter) -> Source:
+    """A language model with the scalar head of a reward model's adapter in its vocabulary head's place; others as they are."""
+    head = adapter.head
+    if head is None:
+        return source
+    names = tuple(weight_shapes(source.config, "reward-model"))
+    return replace(source, kind="reward-model", names=names, read=lambda name: head if name == "score.weight" else source.read(name))
+
+
 def folded(source: Source, adapter: Adapter) -> Source:
     """A model with an adapter's changes added to its weights as they are read, in float32. Raises UserError when it does not fit."""
     demand_fit(adapter, on_meta(source.config))
+    source = headed(source, adapter)
     changes = {f"{path}.weight": Change(*pair, adapter.config.scale, 0.0) for path, pair in adapter.changes.items()}
 
     def read(name: str) -> Tensor:
@@ -155,19 +166,20 @@ def load_frozen(path: Path, bits: int, device: torch.device) -> tuple[Transforme
 @torch.inference_mode()
 def log_probs(source: Source, ids: Sequence[int], adapter: Adapter | None = None) -> Tensor:
     """[T, V] in float32: what a model expects after each of T tokens, with an adapter beside its weights if one is given; computed
-    block by block, with one block's weights in memory.
+    block by block, with one block's weights in memory. Of a reward model [T, 1]: the score after each of them.
     """
     config, states = source.config, InTurn(source.config, [torch.tensor(list(ids))])
     with torch.device("meta"):
-        norm, head = RMSNorm(config.dim, config.norm_eps), nn.Linear(config.dim, config.vocab_size, bias=False)
+        outputs, head = (1, "score") if source.kind == "reward-model" else (config.vocab_size, "output")
+        ends = nn.ModuleDict({"norm": RMSNorm(config.dim, config.norm_eps), head: nn.Linear(config.dim, outputs, bias=False)})
     states.embed(source.read("tok_embeddings.weight"))
     for layer in range(config.layers):
         with torch.device("meta"):
             block = Block(config)
         states.block(layer, _filled(block, source, f"layers.{layer}.", adapter))
-    ends = _filled(nn.ModuleDict({"norm": norm, "output": head}), source, "", adapter)
-    [logits] = states.logits(norm, ends["output"])
-    return logits.log_softmax(-1)
+    ends = _filled(ends, source, "", adapter)
+    [logits] = states.logits(ends["norm"], ends[head])  # type: ignore[arg-type]
+    return logits if head == "score" else logits.log_softmax(-1)
 
 
 def _filled(module: M, source: Source, prefix: str, adapter: Adapter | None) -> M:

@@ -30,11 +30,13 @@ class Change(nn.Module):
         self.a, self.b = nn.Parameter(a), nn.Parameter(b)
         self.scale, self.dropout = scale, dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[.., D] -> [.., E], in the precision of A and B, which is kept higher than that of a 16-bit or 4-bit base."""
-        seen = dropout(x.to(self.a.dtype), self.dropout, self.training)
-        out: Tensor = linear(linear(seen, self.a), self.b) * self.scale
-        return out
+    def forward(self, x: Tensor, out: Tensor) -> Tensor:
+        """out [.., E] and what x [.., D] adds to it, in the precision of A and B, which is kept higher than that of a 16-bit base."""
+        few = linear(dropout(x.to(self.a.dtype), self.dropout, self.training), self.a) * self.scale
+        if out.dtype != few.dtype:
+            return (out + linear(few, self.b)).to(out.dtype)
+        # Scaled while it is small and added as it is multiplied: nothing else of the size of `out` is made.
+        return torch.addmm(out.flatten(0, -2), few.flatten(0, -2), self.b.mT).view(out.shape)
 
     @torch.no_grad()
     def matrix(self) -> Tensor:
@@ -52,11 +54,39 @@ class LoraLinear(nn.Module):
         self.active: str | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.base(x)
         if self.active is None or self.active not in self.changes:
+            plain: Tensor = self.base(x)
+            return plain
+        change = self.changes[self.active]
+        assert isinstance(change, Change)
+        if type(self.base) is nn.Linear and self.base.weight.dtype == change.a.dtype and not (self.training and change.dropout):
+            out: Tensor = _Changed.apply(x, self.base.weight, change.a, change.b, change.scale)  # type: ignore[no-untyped-call]
             return out
-        changed: Tensor = out + self.changes[self.active](x)
-        return changed.to(out.dtype)
+        out = self.base(x)
+        changed: Tensor = change(x, out)
+        return changed
+
+
+class _Changed(torch.autograd.Function):
+    """x (W + scale B A)^T with W frozen, each product added to the one before in its place, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        low = flat @ a.T
+        ctx.save_for_backward(flat, low, weight, a, b)
+        ctx.scale = scale
+        return (flat @ weight.T).addmm_(low, b.T, alpha=scale).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        flat, low, weight, a, b = ctx.saved_tensors
+        outer = gradient.reshape(-1, gradient.shape[-1])
+        inner = (outer @ b).mul_(ctx.scale)
+        to_x = (outer @ weight).addmm_(inner, a).view(*gradient.shape[:-1], -1) if ctx.needs_input_grad[0] else None
+        to_a = inner.T @ flat if ctx.needs_input_grad[2] else None
+        to_b = (outer.T @ low).mul_(ctx.scale) if ctx.needs_input_grad[3] else None
+        return to_x, None, to_a, to_b, None
 
 
 def linear_layers(model: Trunk, names: tuple[str, ...] = (*BLOCK_LINEARS, "output")) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class Trunk(nn.Module):
         out: Tensor = self.norm(self._through(last, x, len(blocks), rope, layout.attend, wanted))
         return out
 
-    def _through(self, block: nn.Module, *arguments: Any) -> Tensor:
+    def _through(self, block: Callable[..., Tensor], *arguments: Any) -> Tensor:
         again = self.checkpointing and torch.is_grad_enabled()
         out: Tensor = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
         return out
@@ -249,7 +249,8 @@ class Scorer(Trunk):
 
     def forward(self, tokens: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
         """A number for each of the tokens [1, N], or of the wanted ones alone: [N] or [W]. A sequence's score is that at `layout.ends`."""
-        out: Tensor = self.score(self.hidden(tokens, layout, wanted))[0, :, 0]
+        # A head that is trained on a frozen base keeps more digits than a base of 16 bits.
+        out: Tensor = self.score(self.hidden(tokens, layout, wanted).to(self.score.weight.dtype))[0, :, 0]
         return out
 
 
@@ -305,5 +306,15 @@ def scorer_from(model: Trunk) -> Scorer:
     trunk = {name: value for name, value in model.state_dict().items() if not name.startswith(("output.", "score."))}
     left_over = scorer.load_state_dict(trunk, strict=False)
     assert tuple(map(list, left_over)) == (["score.weight"], []), left_over
+    nn.init.zeros_(scorer.score.weight)
+    return scorer
+
+
+def scorer_on(model: Trunk) -> Scorer:
+    """A scorer on `model`'s own trunk, whatever kind its linear layers are of, its head at zero in float32: the two share their weights."""
+    with torch.device("meta"):
+        scorer = Scorer(model.config)
+    scorer.tok_embeddings, scorer.layers, scorer.norm = model.tok_embeddings, model.layers, model.norm
+    scorer.score = nn.Linear(model.config.dim, 1, bias=False, device=model.device)
     nn.init.zeros_(scorer.score.weight)
     return scorer

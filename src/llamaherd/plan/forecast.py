@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import Field
 
 from ..core.config import Config, build, merged
 from ..core.errors import UserError, did_you_mean
-from ..model.config import ModelConfig
+from ..model.config import LoraConfig, ModelConfig
 from ..model.memory import FLOAT, Frozen, Pass, adapter_parameters, packed_bytes, parameters
 from ..stages import chat, ppo, reward, sft
 from ..train.memory import Moment, Trained
@@ -17,8 +18,11 @@ from .target import Target
 
 Task = Literal["chat", "sft", "lora", "qlora", "reward", "ppo"]
 TASKS: tuple[Task, ...] = get_args(Task)
-KEPT_SHARE = 0.48
-"""Of activations smaller than MAPPED_BYTES: freed pieces of the heap that are too small for the next tensor stay with the process."""
+KEPT_SHARE, KEPT_BY_LORA, KEPT_BY_QLORA = 0.48, 1.0, 0.6
+"""Of activations smaller than MAPPED_BYTES, those that checkpointing frees included: freed pieces of the heap that are too small for the next tensor stay with the process.
+
+Under an adapter they are more: its small tensors lie between them, and no gradients or moments of weights fill them up.
+"""
 MAPPED_BYTES = 32 << 20
 """The C library takes larger blocks from the system one by one, and gives them back as soon as they are free."""
 BITSANDBYTES_BYTES = 47_000_000
@@ -100,12 +104,12 @@ def task_of(name: str) -> Task:
     return name  # type: ignore[return-value]
 
 
-def _settled(moments: Sequence[Moment], machine: Machine, widest_tensor: int) -> Moment:
+def _settled(moments: Sequence[Moment], machine: Machine, widest_tensor: int, kept_share: float = KEPT_SHARE) -> Moment:
     """The fullest moment, with what the process holds besides."""
-    share = 0.0 if machine.on_gpu or widest_tensor >= MAPPED_BYTES else KEPT_SHARE
+    share = 0.0 if machine.on_gpu or widest_tensor >= MAPPED_BYTES else kept_share
     held = []
     for moment in moments:
-        kept = round(share * moment.parts.get("activations", 0))
+        kept = round(share * (moment.parts.get("activations", 0) + moment.passed_bytes))
         held.append(moment.beside(**{"python and torch": machine.held_bytes}, **({"kept by the allocator": kept} if kept else {})))
     return max(held, key=lambda moment: moment.total)
 
@@ -160,15 +164,17 @@ def _training(question: Question, machine: Machine) -> Forecast:
     extra: tuple[Any, ...] = ()
     if question.task == "ppo":
         total = ppo.steps_of(config.ppo)
-        extra = (_reward_shapes(settings, shape),)
+        extra = (_judges(settings, shape, config),)
     moments = [moment for step in _distinct(steps) for moment in _moments(stage, config, shape, step, extra, total == 1, machine)]
-    if stage is sft and config.base.bits == 4:
+    if stage is not ppo and config.base.bits == 4:
         moments = [moment.beside(bitsandbytes=BITSANDBYTES_BYTES) for moment in moments]
     per_step = _seconds_per_step(question.task, config, shape, steps, machine)
     seconds = per_step * total if per_step is not None and total else None
     disk = _disk(question.task, config, shape)
+    adapter = getattr(config, "lora", None)
+    share = (KEPT_BY_QLORA if config.base.bits == 4 else KEPT_BY_LORA) if adapter else KEPT_SHARE
     return Forecast(
-        _settled(moments, machine, FLOAT * shape.ffn_width * max(one.tokens for step in steps for one in step)),
+        _settled(moments, machine, FLOAT * shape.ffn_width * max(one.tokens for step in steps for one in step), share),
         machine.available_bytes,
         disk,
         total,
@@ -198,10 +204,21 @@ def _config(question: Question, settings: dict[str, Any]) -> Any:
     return config
 
 
-def _reward_shapes(settings: Mapping[str, Any], shape: ModelConfig) -> list[ModelConfig]:
+def _judges(settings: Mapping[str, Any], shape: ModelConfig, config: ppo.PpoStageConfig) -> list[ModelConfig | LoraConfig]:
+    """The reward models that are given; else models like the policy, or, on one base, adapters like its own."""
+    from ..checkpoints.peft import is_adapter, read_adapter
     from .target import target
 
-    return [target(str(settings[name])).shape if name in settings else shape for name in ("helpfulness", "safety")]
+    found: list[ModelConfig | LoraConfig] = []
+    for name in ("helpfulness", "safety"):
+        folder = Path(str(settings.get(name, "")))
+        if name not in settings:
+            found.append(config.roles.lora if config.roles else shape)
+        elif config.roles and is_adapter(folder):
+            found.append(read_adapter(folder).config)
+        else:
+            found.append(target(str(settings[name])).shape)
+    return found
 
 
 def _distinct(steps: Sequence[list[Pass]]) -> Sequence[list[Pass]]:
@@ -213,8 +230,7 @@ def _distinct(steps: Sequence[list[Pass]]) -> Sequence[list[Pass]]:
 def _moments(
     stage: Any, config: Any, shape: ModelConfig, step: Sequence[Pass], extra: tuple[Any, ...], first_only: bool, machine: Machine
 ) -> list[Moment]:
-    more = (machine.on_gpu,) if stage is sft else ()
-    found: list[Moment] = stage.memory(config, shape, step, *extra, first_only, *more)
+    found: list[Moment] = stage.memory(config, shape, step, *extra, first_only, machine.on_gpu)
     return found
 
 
@@ -224,11 +240,11 @@ def _seconds_per_step(task: Task, config: Any, shape: ModelConfig, steps: Sequen
     outputs = 1 if task == "reward" else shape.vocab_size
     flops = sum(shape.training_flops(one.tokens, one.mean_document, one.wanted, outputs) for step in steps for one in step) / len(steps)
     if task == "ppo":  # the critic's pass, and policy, reference and critic once more without gradients
-        flops *= 3
+        flops *= (2 if config.roles.critic == "adapter" else 4 / 3) if config.roles else 3
         ppo_config = config.ppo
-        rounds = -(-ppo_config.mini_batch // ppo.SAMPLED_TOGETHER)
+        rounds = -(-ppo_config.mini_batch // ppo_config.sampler.together)
         longest = max(max(one.lengths) for step in steps for one in step)
-        slots = 2 * shape.layers * shape.kv * shape.head_size * FLOAT * longest * min(ppo_config.batch, ppo.SAMPLED_TOGETHER)
+        slots = 2 * shape.layers * shape.kv * shape.head_size * FLOAT * longest * min(ppo_config.batch, ppo_config.sampler.together)
         sampling: float = rounds * ppo_config.max_new_tokens * (shape.parameters * FLOAT + slots) / machine.bytes_per_s
         return flops / (machine.flops * REACHED) + sampling
     if task in ("lora", "qlora") or getattr(config, "lora", None):
@@ -241,11 +257,11 @@ def _seconds_per_step(task: Task, config: Any, shape: ModelConfig, steps: Sequen
 def _disk(task: Task, config: Any, shape: ModelConfig) -> int:
     """Bytes while it works: what comes of it, and the states kept on the way, each with weights and the optimizer's moments."""
     if task == "ppo":
+        if config.roles:
+            trained = FLOAT * adapter_parameters(shape, config.roles.lora) * (2 if config.roles.critic == "adapter" else 1)
+            return STATES * 3 * trained + STATES * trained + (FLOAT * shape.parameters if config.roles.publish == "merged" else trained)
         both = parameters(shape) + parameters(shape, scorer=True)
         return FLOAT * (STATES * 3 * both + STATES * shape.parameters + shape.parameters)
-    if task == "reward":
-        model = Trained(shape, scorer=True)
-    else:
-        model = Trained(shape, frozen=Frozen(config.lora, config.base.bits) if config.lora else None)
+    model = Trained(shape, scorer=task == "reward", frozen=Frozen(config.lora, config.base.bits) if config.lora else None)
     trained = FLOAT * adapter_parameters(shape, config.lora) if getattr(config, "lora", None) else model.weights
     return STATES * (trained + model.optimizer(config.optimizer)) + trained

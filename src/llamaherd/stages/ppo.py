@@ -1,39 +1,38 @@
 """PPO (paper.md section 6) from a rejection-sampled chat model."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.artifacts import Artifact, building, model_path, open_artifact
+from ..core.artifacts import Artifact, Kind, Workplace, building, model_path, open_artifact
 from ..core.config import Config
+from ..core.device import best_device, free_memory_bytes
 from ..core.errors import UserError
 from ..core.metrics import read_metrics
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from ..model.config import ModelConfig
-from ..model.memory import FLOAT, Pass, cache_bytes, forward_buffers, parameters, widest
-from ..rlhf.config import PpoConfig
+from ..model.config import LoraConfig, ModelConfig
+from ..model.memory import Pass
+from ..rlhf.config import PpoConfig, RolesConfig
+from ..rlhf.memory import Work, instants, table
 from ..train.config import OptimizerConfig
-from ..train.memory import Moment, Trained, step_moments
-from .common import Paths, SomePaths, data_files, finish_model, prompts_of
+from ..train.memory import Moment
+from .common import Paths, SomePaths, data_files, finish_adapter, finish_model, finish_source, prompts_of, reward_path
 
 if TYPE_CHECKING:
-    from ..checkpoints.huggingface import HuggingFaceFiles
     from ..data.records import Prompt
     from ..rlhf.ppo import ActorCritic
+    from ..rlhf.roles import Roles
     from ..tokenizer.sentencepiece import Tokenizer
+    from ..train.state import ModelFiles
 
 
-SAMPLED_TOGETHER = 128
-"""Answers that the engine samples at a time."""
-SAMPLING_COPIES = 6
-"""Of a step's logits: as they are, in float32, scaled, as probabilities, added up, as log-probabilities."""
-JUDGED_TOKENS = 8192
-"""Tokens that a reward model reads at a time."""
+SAMPLES = "sampled.jsonl"
+"""Some answers of each iteration, in the artifact."""
 
 
 class PpoSettings(Config):
@@ -43,6 +42,10 @@ class PpoSettings(Config):
     """Sampling, reward and update."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-6, schedule="constant")
     """AdamW and schedule."""
+    roles: RolesConfig | None = None
+    """One base for all five models, such as --roles.lora.r=16; null: each has weights of its own."""
+    checkpointing: bool = False
+    """Blocks keep only their input and are run again for the gradient: the same result, less memory, about a third more time."""
 
 
 class PpoStageConfig(PpoSettings):
@@ -57,41 +60,46 @@ class PpoStageConfig(PpoSettings):
     prompts: SomePaths
     """Files of prompts."""
     held_out: Paths = ()
-    """Prompts that choose the policy and stop early; empty: the first batch of `prompts` does, which flatters the policy."""
+    """Prompts that choose the policy and stop early; none given: the first batch of `prompts` does, which flatters the policy."""
+    guard: Path | None = None
+    """A general reward model, trained on other data, that judges every look and is never trained on: it stops what games the others."""
     oracle: WorldConfig | None = None
     """Logs the miniature's oracle beside the reward (never trained on)."""
 
 
 def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
     """Trains the policy and publishes the one that answered held-out prompts best within the KL budget. Raises UserError."""
-    from ..assistant.local import Assistant
-    from ..checkpoints.huggingface import HuggingFaceFiles
-    from ..checkpoints.source import open_source
-    from ..model.transformer import scorer_from
-    from ..reward.combine import Combination
+    from ..checkpoints.adapted import base_artifact
     from ..reward.model import RewardModel
-    from ..rlhf.ppo import ActorCritic, Ppo, ppo_loss
+    from ..rlhf.greedy import demand_same_greedy
+    from ..rlhf.ppo import Ppo, ppo_loss
+    from ..rlhf.roles import separate_roles, shared_roles
     from ..train.loop import train
 
-    folders = [model_path(path) for path in (config.model, config.helpfulness, config.safety)]
+    folders = [model_path(config.model), reward_path(config.helpfulness, "helpfulness"), reward_path(config.safety, "safety")]
     files = data_files(config.prompts, "prompts.jsonl")
     held_out_files = data_files(config.held_out, "prompts.jsonl")
-    open_source(folders[0])  # refuses what can be asked and not trained
-    assistant = Assistant.load(folders[0])
-    prompts, held_out = prompts_of(files, assistant), prompts_of(held_out_files, assistant, optional=True)
-    parents = parents_of([*(described_by(folder) for folder in folders), *files, *held_out_files])
-    with building(out, kind="model", stage="ppo", config=config, parents=parents, seed=seed) as place:
-        reference = Assistant.load(folders[0])
-        model = ActorCritic(assistant.model, scorer_from(assistant.model))
-        best = Best(HuggingFaceFiles(assistant.model, assistant.tokenizer), place.state)
+    guards = [model_path(config.guard)] if config.guard else []
+    start = config.ppo.critic.start
+    roles = shared_roles(folders, config.roles, start, seed, best_device()) if config.roles else separate_roles(folders, start)
+    model, assistant = roles.model, roles.assistant
+    model.policy.checkpointing = model.critic.checkpointing = config.checkpointing
+    prompts, held_out = prompts_of(files, assistant), prompts_of(held_out_files, assistant, optional=not held_out_files)
+    demand_same_greedy(assistant, roles.reference, prompts)
+    base = {"base": base_artifact(roles.base.path)} if roles.base else {}
+    parents = parents_of([*(described_by(folder) for folder in (*folders, *guards)), *files, *held_out_files], **base)
+    kind: Kind = "adapter" if config.roles and config.roles.publish == "adapter" else "model"
+    with building(out, kind=kind, stage="ppo", config=config, parents=parents, seed=seed) as place:
+        best = Best(roles.policy_files, place.state)
         source = Ppo(
-            model, reference.model, assistant, Combination(RewardModel.load(folders[1]), RewardModel.load(folders[2])),
-            prompts, held_out or prompts[: config.ppo.batch], config.ppo, seed_for(seed, "ppo"), best.keep, _oracle(config.oracle),
+            model, roles.reference, assistant, roles.rewards, prompts, held_out or prompts[: config.ppo.batch], config.ppo,
+            seed_for(seed, "ppo"), best.keep, _oracle(config.oracle), RewardModel.load(guards[0]) if guards else None,
+            place.log.with_name(SAMPLES),
         )  # fmt: skip
         done = train(
             model, lambda batch: ppo_loss(model, batch, config.ppo), source.batches, total_steps=source.steps(),
-            config=config.optimizer, files=PpoFiles(model, assistant.tokenizer), state=place.state,
-            metrics=place.log, label="PPO",
+            config=config.optimizer, files=roles.files, state=place.state, metrics=place.log, label="PPO",
+            lr_factor=_lr_factor(config, model), annotate=source.annotate,
         )  # fmt: skip
         iterations = sum("ppo/iteration" in row for row in read_metrics(place.log))
         if not source.stopped:
@@ -102,44 +110,52 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
             kl=source.best["kl"], kl_budget=config.ppo.kl_budget_nats, reward_first=source.looks[0]["reward"],
             reward_last=source.best["reward"], looks=source.looks,
         )  # fmt: skip
-        finish_model(place, assistant.model, assistant.tokenizer, f"{out.name}: chat model after PPO", place.metrics)
-    return open_artifact(out, "model")
+        if config.guard:
+            place.metrics.update(guard_first=source.looks[0]["guard"], guard_last=source.best["guard"])
+        _publish(place, roles, kind, best.folder(source.best["iteration"]), out.name)
+        shutil.copyfile(place.log.with_name(SAMPLES), place.folder / SAMPLES)
+    return open_artifact(out, kind)
 
 
-@dataclass(frozen=True)
-class PpoFiles:
-    """Policy and critic side by side."""
+def _lr_factor(config: PpoStageConfig, model: "ActorCritic") -> Callable[[str], float]:
+    """What the learning rate of a weight is multiplied by: the critic's may be another than the policy's."""
+    factor = 1.0 if config.ppo.critic.lr is None else config.ppo.critic.lr / config.optimizer.lr
+    return lambda name: factor if model.is_critic(name) else 1.0
 
-    model: "ActorCritic"
-    tokenizer: "Tokenizer"
 
-    def save(self, folder: Path) -> None:
-        from ..checkpoints.huggingface import HuggingFaceFiles
+def _publish(place: Workplace, roles: "Roles", kind: Kind, best: Path, name: str) -> None:
+    """Writes the policy, which lies in `best` too: whole, or its adapter, or the base as it was in training with the adapter merged in."""
+    from ..checkpoints.adapted import as_trained, folded
+    from ..checkpoints.peft import read_adapter
+    from ..checkpoints.source import open_source
 
-        HuggingFaceFiles(self.model.policy, self.tokenizer).save(folder / "policy")
-        HuggingFaceFiles(self.model.critic, self.tokenizer).save(folder / "critic")
-
-    def load(self, folder: Path) -> None:
-        from ..checkpoints.huggingface import HuggingFaceFiles
-
-        HuggingFaceFiles(self.model.policy, self.tokenizer).load(folder / "policy")
-        HuggingFaceFiles(self.model.critic, self.tokenizer).load(folder / "critic")
+    assistant, base, title = roles.assistant, roles.base, f"{name}: {'adapter' if kind == 'adapter' else 'chat model'} after PPO"
+    if base is None:
+        finish_model(place, assistant.model, assistant.tokenizer, title, place.metrics)
+    elif kind == "adapter":
+        finish_adapter(place, base.files, assistant.tokenizer, title, place.metrics)
+    else:
+        merged = folded(as_trained(base.bits)(open_source(base.path)), read_adapter(best))
+        finish_source(place, merged, title, place.metrics)
 
 
 @dataclass(frozen=True)
 class Best:
     """The policy of the best look so far, and of the one before it: a resumed run may go on from before the newest."""
 
-    files: "HuggingFaceFiles"
+    files: "ModelFiles"
     state: Path
 
+    def folder(self, iteration: int) -> Path:
+        return self.state / f"best-{iteration}"
+
     def keep(self, iteration: int) -> None:
-        self.files.save(self.state / f"best-{iteration}")
+        self.files.save(self.folder(iteration))
         for older in sorted(self.state.glob("best-*"), key=lambda folder: int(folder.name[5:]))[:-2]:
             shutil.rmtree(older)
 
     def load(self, iteration: int) -> None:
-        self.files.load(self.state / f"best-{iteration}")
+        self.files.load(self.folder(iteration))
 
 
 def _oracle(config: WorldConfig | None) -> Any:
@@ -159,8 +175,10 @@ def headline(artifact: Artifact) -> str:
     metrics = artifact.metrics
     first, last = ("-" if value is None else f"{value:.2f}" for value in (metrics["reward_first"], metrics["reward_last"]))
     stopped = f"; stopped: {metrics['stopped']}" if metrics["stopped"] else ""
+    judged = [metrics[name]["value"] for name in ("guard_first", "guard_last")] if "guard_first" in metrics else []
+    guard = ", guard " + " to ".join("-" if value is None else f"{value:.2f}" for value in judged) if judged else ""
     return (
-        f"{metrics['iterations']} iterations, the policy after {metrics['published_iteration']} published: held-out reward {first} to {last}, "
+        f"{metrics['iterations']} iterations, the policy after {metrics['published_iteration']} published: held-out reward {first} to {last}{guard}, "
         f"KL {metrics['kl']['value']:.2f} nats (budget {metrics['kl_budget']:g}){stopped}"
     )
 
@@ -168,13 +186,18 @@ def headline(artifact: Artifact) -> str:
 def passes(config: PpoStageConfig, shape: ModelConfig, tokenizer: "Tokenizer", seed: int) -> tuple[list[list[Pass]], int]:
     """The forward passes of a step with the longest prompts, whose answers are as long as they may be, and how many steps there are.
 
-    Raises UserError for a bad row of `prompts`, and when there is none.
+    Raises UserError for a bad row of `prompts`, for a prompt that fills the context, and when there is none.
     """
+    from ..chat.fit import demand_room
     from ..chat.template import encode_prompt
     from ..data.records import read_prompts
 
-    files = data_files(config.prompts, "prompts.jsonl")
-    lengths = sorted((len(encode_prompt(prompt.dialogue, tokenizer)) for file in files for prompt in read_prompts(file)), reverse=True)
+    files, lengths = data_files(config.prompts, "prompts.jsonl"), list[int]()
+    for file in files:
+        for number, prompt in enumerate(read_prompts(file), 1):
+            lengths.append(len(encode_prompt(prompt.dialogue, tokenizer)))
+            demand_room(lengths[-1], shape.context, f"{file}: prompt {number}")
+    lengths.sort(reverse=True)
     if not lengths:
         raise UserError(f"no prompt in {', '.join(map(str, files))}; give a file with at least one")
     ppo = config.ppo
@@ -194,33 +217,34 @@ def assumed_passes(config: PpoSettings, context: int) -> list[Pass]:
 
 def steps_of(ppo: PpoConfig) -> int:
     """Gradient steps of all iterations, if nothing stops them."""
-    return ppo.iterations * -(-ppo.batch // ppo.mini_batch)
+    return ppo.iterations * ppo.epochs * -(-ppo.batch // ppo.mini_batch)
 
 
-def memory(config: PpoSettings, shape: ModelConfig, step: Sequence[Pass], rewards: Sequence[ModelConfig], first_only: bool) -> list[Moment]:
-    """The fullest moments, with two reward models of the shapes `rewards`. The policy and the critic are trained together."""
-    policy, critic = Trained(shape), Trained(shape, scorer=True)
-    weights = policy.weights + critic.weights + shape.parameters * FLOAT + sum(parameters(one, scorer=True) for one in rewards) * FLOAT
-    gradients, one, ppo = policy.gradients + critic.gradients, widest(step), config.ppo
-    optimizer = policy.optimizer(config.optimizer) + critic.optimizer(config.optimizer)
-    row = shape.vocab_size * FLOAT
-    [loss, *back], values = step_moments(policy, one, len(step) > 1), step_moments(critic, one, len(step) > 1)
-    both = values[-2].parts["activations"]
-    # The entropy beside the loss: log-probabilities, their exponentials and the product of both, with the logits still there.
-    logits = max(loss.parts["logits"], 5 * one.wanted * row)
-    training = [
-        loss.beside(logits=logits - loss.parts["logits"], activations=both),
-        *(moment.beside(activations=both) for moment in back[:1]),
+def memory(
+    config: PpoSettings, shape: ModelConfig, step: Sequence[Pass], judges: Sequence[ModelConfig | LoraConfig], first_only: bool,
+    on_gpu: bool = False,
+) -> list[Moment]:  # fmt: skip
+    """The fullest moments, with reward models of the shapes or the adapters `judges`. Policy and critic are trained together."""
+    work = Work(shape, judges, config.ppo, config.optimizer, step, config.roles, False, config.checkpointing, first_only, on_gpu)
+    return [one.moment for one in instants(work)]
+
+
+def announced(config: PpoStageConfig, seed: int) -> list[str]:
+    """Memory by role, and the sum against what there is, before anything is loaded. Raises UserError as `run` does."""
+    from ..checkpoints.peft import is_adapter, read_adapter
+    from ..checkpoints.source import open_source
+    from ..rlhf.roles import bits_of_base
+
+    folders = [model_path(path) for path in (config.model, config.helpfulness, config.safety)]
+    start, roles, device = open_source(folders[0]), config.roles, best_device()
+    started = roles is not None and is_adapter(folders[0])
+    if roles:
+        own = {"lora": read_adapter(folders[0]).config} if started else {}
+        roles = roles.model_copy(update={"bits": bits_of_base(roles, folders), **own})
+    judges: list[ModelConfig | LoraConfig] = [
+        read_adapter(folder).config if roles and is_adapter(folder) else open_source(folder).config for folder in folders[1:]
     ]
-    held = {"weights": weights, "optimizer": 0 if first_only else optimizer}
-    grown = critic.gradients if len(step) > 1 else 0
-    moments = [moment.beside(gradients=grown, **held) for moment in training]
-    stepping = Moment("optimizer's step", {"weights": weights, "gradients": gradients, "optimizer": optimizer})
-    # The gradients of the last step are there while the next answers are sampled.
-    held = {"weights": weights, "optimizer": optimizer, "gradients": gradients}
-    rows = min(SAMPLED_TOGETHER, ppo.batch)
-    sampling = Moment("sampling", {"cache": cache_bytes(shape, rows, max(one.lengths) + 1), "logits": SAMPLING_COPIES * rows * row})
-    judged = min(JUDGED_TOKENS, ppo.batch * max(one.lengths))
-    judging = [Moment("judging", {"activations": forward_buffers(it, Pass((judged,), 1))}) for it in rewards[:1]]
-    looking = Moment("looking at answers", {"activations": forward_buffers(shape, one), "logits": 3 * one.wanted * row})
-    return [*moments, stepping, *(moment.beside(**held) for moment in (sampling, *judging, looking))]
+    [step], steps = passes(config, start.config, start.tokenizer, seed)
+    on_gpu = device.type == "cuda"
+    work = Work(start.config, judges, config.ppo, config.optimizer, step, roles, started, config.checkpointing, steps == 1, on_gpu)
+    return table(work, free_memory_bytes(device.type))

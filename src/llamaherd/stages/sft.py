@@ -13,26 +13,22 @@ from pydantic import Field, model_validator
 from ..core.artifacts import Artifact, Kind, Workplace, building, model_path, open_artifact
 from ..core.config import Config
 from ..core.errors import UserError
-from ..core.seeds import python_rng, seed_for
+from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
-from ..model.config import LoraConfig, ModelConfig
+from ..data.shares import taken
+from ..model.config import BaseConfig, LoraConfig, ModelConfig
 from ..model.memory import FLOAT, Frozen, Pass, largest_in_block, largest_weight, widest
 from ..train.config import OptimizerConfig
-from ..train.memory import Moment, Trained, step_moments
+from ..train.memory import QUANTISING_BYTES, Moment, Trained, step_moments
 from .common import SomePaths, data_files, finish_adapter, finish_model
 
 if TYPE_CHECKING:
-    from ..chat.dialogue import Dialogue
     from ..chat.template import Rendered
     from ..data.importers import Imported
     from ..model.transformer import Transformer
     from ..tokenizer.sentencepiece import Tokenizer
     from ..train.loop import LossSum, Source
     from ..train.state import ModelFiles
-
-
-QUANTISING_BYTES = 16
-"""Of a weight on its way into 4 bits: as stored, in float32, scaled, and as wide and narrow index."""
 
 
 class SftSettings(Config):
@@ -52,13 +48,6 @@ class SftSettings(Config):
     """AdamW and schedule."""
     checkpointing: bool = False
     """Blocks keep only their input and are run again for the gradient: the same result, less memory, about a third more time."""
-
-
-class BaseConfig(Config):
-    """The frozen base under an adapter."""
-
-    bits: Literal[4, 16, 32] = 32
-    """Of its weights; 4: NF4 with double quantisation (QLoRA), of all linear layers in blocks."""
 
 
 class SftConfig(SftSettings):
@@ -100,6 +89,7 @@ class Tuned:
 
 def run(config: SftConfig, out: Path, seed: int) -> Artifact:
     """Tunes a model on dialogues, or trains an adapter on one. Raises UserError at the first dialogue that breaks a rule, before any work."""
+    from ..chat.template import supervision
     from ..core.device import best_device
     from ..data.importers import import_dialogues
     from ..train.batches import steps_in
@@ -123,12 +113,13 @@ def run(config: SftConfig, out: Path, seed: int) -> Artifact:
             model, _loss(model, rendered, 2 / 3 if config.lora else 1.0), _batches(config, rows, seed), total_steps=total_steps, config=config.optimizer,
             files=tuned.files, state=place.state, metrics=place.log, label="tune",
         )  # fmt: skip
-        used = sum(sum(rendered[index].mask) for row in rows for index in row)
+        used = supervision([rendered[index] for row in rows for index in row], tuned.tokenizer.eos_id)
         place.metrics.update(
-            dialogues=len(rendered) - len(too_long), dropped_too_long=len(too_long), trained_tokens=used,
+            dialogues=len(rendered) - len(too_long), dropped_too_long=len(too_long), trained_tokens=used["trained"],
             left_out_rows=sum(len(each.left_out) for each in imported), steps=done.steps, loss=done.loss,
         )  # fmt: skip
         tuned.finish(place, out.name)
+        place.metrics["supervision"] = used
     return open_artifact(out, tuned.kind)
 
 
@@ -203,10 +194,10 @@ def _rendered(
 
     rendered = []
     for (file, share), found in zip(files, imported, strict=True):
-        once = [encode_dialogue(dialogue, tokenizer) for dialogue in _chosen(file, found, config.safety_share, seed)]
-        whole, part = int(share), share - int(share)
-        some = python_rng(seed, "share", file.parent.name, file.name).sample(range(len(once)), round(part * len(once)))
-        rendered += once * whole + [once[index] for index in sorted(some)]
+        tagged = [index for index, (_, row) in enumerate(found.dialogues) if row.get("safety") is True]
+        order = taken(len(found.dialogues), tagged, share, config.safety_share, seed, file)
+        once = {index: encode_dialogue(found.dialogues[index][0], tokenizer) for index in sorted(set(order))}
+        rendered += [once[index] for index in order]
     if not rendered:
         raise UserError(f"no dialogue in {', '.join(str(file) for file, _ in files)}; give a file with at least one")
     return rendered
@@ -223,14 +214,6 @@ def _packed(rendered: "Sequence[Rendered]", config: SftConfig, context: int) -> 
     if not rows:
         raise UserError(f"all {len(rendered)} dialogues are longer than row_tokens ({row_tokens}); raise it or shorten them")
     return rows, too_long
-
-
-def _chosen(file: Path, found: "Imported", safety_share: float, seed: int) -> "list[Dialogue]":
-    """The dialogues of a file, `safety_share` of the tagged ones; those of a smaller share are among those of a larger one."""
-    tagged = [index for index, (_, row) in enumerate(found.dialogues) if row.get("safety") is True]
-    python_rng(seed, "safety share", file.parent.name, file.name).shuffle(tagged)
-    left_out = set(tagged[round(safety_share * len(tagged)) :])
-    return [dialogue for index, (dialogue, _) in enumerate(found.dialogues) if index not in left_out]
 
 
 def headline(artifact: Artifact) -> str:

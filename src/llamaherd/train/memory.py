@@ -19,6 +19,8 @@ from ..model.memory import (
 )
 from .config import OptimizerConfig
 
+QUANTISING_BYTES = 16
+"""Of a weight on its way into 4 bits: as stored, in float32, scaled, and as wide and narrow index."""
 BLOCK_ELEMENTS = 2**25
 """Logits whose gradients are made at a time, as in `losses/language.py`."""
 
@@ -29,6 +31,8 @@ class Moment:
 
     name: str
     parts: Mapping[str, int]
+    passed_bytes: int = 0
+    """Of activations that were made and freed again on the way here, besides those in `parts`."""
 
     @property
     def total(self) -> int:
@@ -37,7 +41,7 @@ class Moment:
     def beside(self, **others: int) -> "Moment":
         """The same with more held; names that are there already are added up."""
         names = dict.fromkeys([*others, *self.parts])
-        return Moment(self.name, {name: others.get(name, 0) + self.parts.get(name, 0) for name in names})
+        return Moment(self.name, {name: others.get(name, 0) + self.parts.get(name, 0) for name in names}, self.passed_bytes)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def step_moments(model: Trained, one: Pass, several: bool) -> list[Moment]:
     block = block_saved(model.shape, one, None, model.frozen, model.item)
     if model.checkpointing:
         again = {"activations": saved + block + buffers, "gradients": max(gradients, model.later_gradients) + model.buffer}
-        return [*moments, Moment("backward pass", again)]
+        passed = trunk_saved(model.shape, one, model.frozen, model.item)[0] - saved
+        return [Moment(moment.name, moment.parts, passed) for moment in [*moments, Moment("backward pass", again)]]
     if model.shape.layers > 1:
         there = max(gradients, model.later_gradients)
         moments.append(Moment("backward pass", {"activations": saved - last + buffers, "gradients": there + model.buffer}))
