@@ -30,7 +30,8 @@ TIMES = ("seconds", "started", "finished", "tokens_per_s", "flop_utilisation", "
 
 def without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
+        timed = {key for key in value if key in TIMES or key.startswith("ppo/seconds_") or key.endswith("tokens_per_s")}
+        return {key: without_times(item) for key, item in value.items() if key not in timed}
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 

@@ -59,6 +59,19 @@ def encode_dialogue(dialogue: Dialogue, tokenizer: Tokenizer) -> Rendered:
     return Rendered(ids, mask)
 
 
+def supervision(rendered: Sequence[Rendered], eos_id: int) -> dict[str, int]:
+    """What is trained of dialogues: `tokens` in all, `trained` ones, `runs` of them on end (one for each answer), and `ends`, the
+    trained ends of sequence.
+    """
+    counts = {"tokens": 0, "trained": 0, "runs": 0, "ends": 0}
+    for one in rendered:
+        counts["tokens"] += len(one.ids)
+        counts["trained"] += sum(one.mask)
+        counts["runs"] += sum(flag > before for before, flag in zip([0, *one.mask], one.mask, strict=False))
+        counts["ends"] += sum(flag for id, flag in zip(one.ids, one.mask, strict=True) if id == eos_id)
+    return counts
+
+
 def message_spans(dialogue: Dialogue, tokenizer: Tokenizer) -> list[tuple[Role, int, int]]:
     """(role, first, end) of every message's own ids in `encode_dialogue`, without tags, begin and end.
 

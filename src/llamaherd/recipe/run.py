@@ -46,9 +46,12 @@ def run_recipe(recipe: RecipeConfig, out: Path, say: Say, executor: Executor | N
 
 
 def is_finished(steps: list[Step], out: Path) -> bool:
-    """Whether every step and the report are there."""
+    """Whether every step and the report are there, and the report is as new as what stands beside the steps, such as curves."""
     whole = all((out / step.name / MANIFEST).is_file() for step in steps)
-    return whole and (out / "summary.json").is_file() and (out / "report.html").is_file()
+    if not (whole and (out / "summary.json").is_file() and (out / "report.html").is_file()):
+        return False
+    written = (out / "report.html").stat().st_mtime
+    return all(manifest.stat().st_mtime <= written for manifest in out.glob(f"*/{MANIFEST}"))
 
 
 def begun(recipe: RecipeConfig, out: Path, aside: frozenset[str]) -> bool:
@@ -87,12 +90,15 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, executor: Executor
     from ..core.device import set_threads
     from ..report.build import build_report
     from ..report.text import version_table
+    from ..report.told import regression_lines
 
     set_threads(recipe.threads)  # for the answers between the lines
     executor.work_through(steps, out, {step.name: work(step, recipe) for step in steps}, Samples(out).next)
     report = build_report(out, told=headlines(steps, out))
     executor.say("")
     executor.say(version_table(report.summary))
+    for line in regression_lines(report.summary["versions"]):
+        executor.say(line)
     executor.say(f"report: {out / 'report.html'}")
 
 

@@ -12,6 +12,7 @@ from .corpus import corpus_section
 from .effects import measure_effects
 from .folder import RunFolder
 from .glance import effects_section, glance_section
+from .lineage import lineage
 from .making import curves_section, pipeline_section
 from .page import render
 from .ppo import ppo_section
@@ -38,9 +39,10 @@ def build_report(run: Path, out: Path | None = None, told: Mapping[str, str] | N
     """
     folder, out = RunFolder(run), out or run
     effects = measure_effects(folder)
-    summary = summarise(folder, effects)
+    versions = lineage(folder)
+    summary = summarise(folder, effects, versions)
     sections = [
-        glance_section(folder, effects), samples_section(folder), versions_section(folder), details_section(folder),
+        glance_section(folder, effects), samples_section(folder), versions_section(folder, versions), details_section(folder),
         reward_section(folder), best_of_section(folder), ghost_section(folder), ppo_section(folder), pipeline_section(folder, told or {}),
         curves_section(folder), corpus_section(folder), effects_section(effects),
     ]  # fmt: skip

@@ -32,6 +32,7 @@ _WITHIN_VERSION = (
     "safety",
     "samples",
     "best-of",
+    "curves",
     "rejection",
     "rejection-evaluation",
     "rejection-rewards",
@@ -180,6 +181,17 @@ class RunFolder:
         """Rows of an artifact's file; none where it is missing."""
         path = self.path / name / file
         return [row for _, row in read_rows(path)] if path.is_file() else []
+
+    def count(self, name: str, file: str) -> int | None:
+        """How many rows an artifact's file has; None where it is missing."""
+        path = self.path / name / file
+        if path not in self._counts:
+            self._counts[path] = sum(1 for _ in read_rows(path)) if path.is_file() else None
+        return self._counts[path]
+
+    @cached_property
+    def _counts(self) -> dict[Path, int | None]:
+        return {}
 
     @cached_property
     def answers(self) -> dict[str, list[dict[str, Any]]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..measures.intervals import Figure, paired_difference
 from . import paper
+from .curves import curve_charts, curve_sentences
 from .figures import Chart, Table, figure_text, number, point_chart, signed
 from .folder import RunFolder, as_figure
 from .sections import Section
@@ -112,7 +113,8 @@ def best_of_section(run: RunFolder) -> Section:
         found = {name: [as_figure(curve.get(count)) for count in labels] for name, curve in series.items() if curve}
         if any(map(any, found.values())):
             charts.append(point_chart(title, labels, found, "answers sampled", unit, connect=True))
-    return Section("Best of N", [*_turns(run), PAPERS_CURVE] if charts else [], charts)
+    told = [*_turns(run), PAPERS_CURVE] if charts else []
+    return Section("Best of N", [*told, *curve_sentences(run)], [*charts, *curve_charts(run)])
 
 
 PAPERS_CURVE = (

@@ -1,6 +1,6 @@
 """summary.json: the run in figures, for programs and for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .effects import Effect
@@ -13,15 +13,17 @@ MEASURES = {
 }
 
 
-def summarise(run: RunFolder, effects: Sequence[Effect]) -> dict[str, Any]:
-    """`seconds` (of work, over all starts), `seed`, `versions`, `effects`, `stages`; figures that were not measured are null."""
+def summarise(run: RunFolder, effects: Sequence[Effect], versions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`seconds` (of work, over all starts), `seed`, `versions`, `effects`, `stages`; figures that were not measured are null.
+
+    `versions`: their lineage, to which each one's figures are added.
+    """
     return {
         "seconds": run.seconds,
         "seed": run.seed,
         "energy_wh_estimate": run.total("energy_wh_estimate"),
         "versions": [
-            {"name": version, **{name: run.figure(version, *path) for name, path in MEASURES.items()}}
-            for version in run.versions if version != run.rejection
+            {**version, **{name: run.figure(version["name"], *path) for name, path in MEASURES.items()}} for version in versions
         ],
         "effects": [one.to_row() for one in effects],
         "stages": [

@@ -1,22 +1,22 @@
 """Sections on the versions: how they compare, and where the last one is better than the first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..measures.intervals import Figure, win_rate
+from markupsafe import Markup
+
+from ..measures.intervals import Figure
 from . import paper
-from .effects import helpfulness, rewards, violations
-from .figures import Chart, number
+from .figures import Chart, Table, number
 from .folder import FIRST, RunFolder
+from .lineage import JUDGES, win_share
 from .pictures import plane_chart
-from .sections import Section, present, split_chart, version_chart
-
-Scores = Callable[[str], Mapping[str, float]]
-NO_SCORE = -1.0
-"""Below every probability: an answer that no reward model can read loses to any that one can."""
+from .sections import Section, lines, present, split_chart, version_chart
+from .told import REGRESSION, collected, judged_by, trained_on, won
 
 
-def versions_section(run: RunFolder) -> Section:
-    """Figure 11, then helpfulness, violations and false refusals of every version."""
+def versions_section(run: RunFolder, versions: Sequence[Mapping[str, Any]]) -> Section:
+    """Figure 11, then helpfulness, violations and false refusals of every version; `versions`: their lineage."""
     at_last = {"paper, all": "all", "paper, multi turn": "multi turn"}
     charts = present([
         *_planes(run),
@@ -45,34 +45,44 @@ def versions_section(run: RunFolder) -> Section:
         f"The planes are drawn like the paper's figure 11, of another measure: here a version's answers against {FIRST}'s to the same "
         "prompts, ties counted half; in the paper against ChatGPT's. Reward models judge their own policy kindly, which is why there are two planes.",
     ]
-    return Section("Versions", intro if charts else [], charts)
+    tables = _tables(versions)
+    if tables:
+        intro.append(
+            f"Two versions meet in the round after the newer one: both answer, and annotators choose. A version whose whole interval lies below "
+            f"one half has lost and is marked as a {REGRESSION}."
+        )
+    return Section("Versions", intro if charts or tables else [], charts, tables)
 
 
 def _planes(run: RunFolder) -> list[Chart | None]:
     """V0 to the last version by helpfulness and harmlessness, judged by the oracle and by the reward models."""
-    sides: tuple[tuple[str, Scores, Scores, Mapping[str, tuple[float, float]], str], ...] = (
-        (
-            f"Win rate over {FIRST}, by the oracle", lambda version: helpfulness(run, version),
-            lambda version: {name: -value for name, value in violations(run, version).items()}, paper.WIN_RATE_GPT4, "paper, GPT-4 judges",
-        ),
-        (
-            f"Win rate over {FIRST}, by reward models",
-            lambda version: rewards(run, version, NO_SCORE, domain="helpfulness"),
-            lambda version: rewards(run, version, NO_SCORE, domain="safety"), paper.WIN_RATE, "paper, reward models judge",
-        ),
-    )  # fmt: skip
+    theirs: Mapping[str, tuple[str, Mapping[str, tuple[float, float]], str]] = {
+        "oracle": ("the oracle", paper.WIN_RATE_GPT4, "paper, GPT-4 judges"),
+        "reward models": ("reward models", paper.WIN_RATE, "paper, reward models judge"),
+    }
     charts: list[Chart | None] = []
-    for title, helpful, harmless, theirs, name in sides:
-        pairs = {version: tuple(_wins(side(FIRST), side(version)) for side in (helpful, harmless)) for version in run.versions}
+    for judge, (name, printed, who) in theirs.items():
+        sides = [JUDGES[judge][domain] for domain in ("helpfulness", "safety")]
+        pairs = {version: tuple(win_share(side(run, FIRST), side(run, version)) for side in sides) for version in run.versions}
         points: dict[str, tuple[Figure, Figure]] = {run.label(version): (x, y) for version, (x, y) in pairs.items() if x and y}
-        greys = {run.label(version): place for version, place in theirs.items()}
-        charts.append(plane_chart(title, points, "helpful", "harmless", paper=greys, paper_name=name) if points else None)
+        greys = {run.label(version): place for version, place in printed.items()}
+        title = f"Win rate over {FIRST}, by {name}"
+        charts.append(plane_chart(title, points, "helpful", "harmless", paper=greys, paper_name=who) if points else None)
     return charts
 
 
-def _wins(first: Mapping[str, float], second: Mapping[str, float]) -> Figure | None:
-    both = [name for name in first if name in second]
-    return win_rate([first[name] for name in both], [second[name] for name in both]) if both else None
+def _tables(versions: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """How each version was made, and how it compares with the one before."""
+    made = ("version", "trained on", "judged by", "collected for these")
+    against = ("version", "against", "comparisons of the next round", "oracle", "reward models", "regression")
+    rows = [(one["name"], lines(*trained_on(one)), lines(*judged_by(one)), lines(*collected(one))) for one in versions]
+    held = [
+        (one["name"], two["with"], *(lines(*won(two.get(judge))) for judge in ("comparisons", "oracle", "reward_models")),
+         Markup("<strong>{}</strong>").format(f"{REGRESSION}: {'; '.join(two['lost'])}") if two["lost"] else "no")
+        for one in versions for two in one["compared"]
+    ]  # fmt: skip
+    found = [Table("How each version was made", made, rows)] if rows else []
+    return [*found, Table("Shares that each version won against the one before", against, held)] if held else found
 
 
 def details_section(run: RunFolder) -> Section:
