@@ -72,6 +72,8 @@ def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
             "type": "BPE",
             "dropout": None,
             "unk_token": tokenizer.piece(tokenizer.unk_id),
+            # What no text gives: padding with the end of sequence would move where a reward model's score is read.
+            "pad_token": tokenizer.piece(tokenizer.unk_id),
             "continuing_subword_prefix": None,
             "end_of_word_suffix": None,
             "fuse_unk": True,
@@ -92,6 +94,8 @@ def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, context_tokens: in
         "bos_token": tokenizer.piece(tokenizer.bos_id),
         "eos_token": tokenizer.piece(tokenizer.eos_id),
         "unk_token": tokenizer.piece(tokenizer.unk_id),
+        # What no text gives: padding with the end of sequence would move where a reward model's score is read.
+        "pad_token": tokenizer.piece(tokenizer.unk_id),
     }
     config: dict[str, Any] = {
         # The class that takes tokenizer.json as it stands: LlamaTokenizer of transformers 5 replaces the normalizer by
