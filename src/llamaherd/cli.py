@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from cyclopts import App, CycloptsError
 
-from .commands import adapters, hub, models, plan, recipes, shrink, talk
+from .commands import adapters, health, hub, models, plan, recipes, shrink, talk
 from .commands import data as looks
-from .commands.common import Settings, encode_output
+from .commands.common import Settings, encode_output, settings_file
 from .core.errors import UserError
 
 _PLAIN: dict[str, Any] = {"help_format": "plaintext", "result_action": "return_value", "suppress_keyboard_interrupt": False}
@@ -21,11 +21,11 @@ tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
 app.command(data)
 app.command(tokenizer)
 for _command in (
-    recipes.run, recipes.claims, plan.plan, talk.chat, talk.generate, talk.score, talk.evaluate,
+    recipes.run, recipes.claims, health.doctor, health.versions, plan.plan, talk.chat, talk.generate, talk.score, talk.evaluate,
     models.convert, shrink.quantize, adapters.merge, hub.download, hub.upload,
 ):  # fmt: skip
     app.command(_command)
-for _look in (looks.stats, looks.show):
+for _look in (looks.stats, looks.show, looks.preferences):
     data.command(_look)
 
 
@@ -37,6 +37,8 @@ class Stage(NamedTuple):
     about: str
     trains: bool = True
     """Whether it runs a model, and so fixes torch's threads first."""
+    announces: bool = False
+    """Whether it says what it will hold in memory before it starts."""
 
 
 STAGES = {
@@ -45,8 +47,18 @@ STAGES = {
     "reward": Stage(
         "reward", "RewardConfig", "Train a reward model on preferences: --model MODEL --data FILE --domain helpfulness|safety --out DIR."
     ),
+    "reward-report": Stage(
+        "reward_report",
+        "RewardReportConfig",
+        "What reward models are worth on comparisons: --model REWARD_MODEL [--against OTHER] [--data FILE] --out DIR.",
+    ),
     "reject": Stage("reject", "RejectConfig", "Sample K answers to each prompt and keep the best in the pool: --config FILE --out DIR."),
-    "ppo": Stage("ppo", "PpoStageConfig", "Tune a chat model by PPO on two reward models: --config FILE --out DIR."),
+    "curves": Stage(
+        "curves",
+        "CurvesConfig",
+        "Score the best and the median of N answers over N and temperature: --model MODEL --prompts FILE --out DIR.",
+    ),
+    "ppo": Stage("ppo", "PpoStageConfig", "Tune a chat model by PPO on two reward models: --config FILE --out DIR.", announces=True),
     "ghost": Stage("ghost", "GhostConfig", "Make Ghost Attention dialogues: --config FILE --out DIR."),
     "distill": Stage("distill", "DistillConfig", "Make safety dialogues by context distillation: --config FILE --out DIR."),
     "data build": Stage("corpus", "CorpusConfig", "Clean and deduplicate documents into a corpus: --documents FILE --out DIR.", False),
@@ -66,9 +78,11 @@ def _stage_command(stage: Stage) -> Any:
         from .core.config import load
         from .core.device import set_threads
 
-        checked = load(_of_stage(stage.module, stage.settings), config, settings)
+        checked = load(_of_stage(stage.module, stage.settings), settings_file(config), settings)
         if stage.trains:
             set_threads()
+        if stage.announces:
+            print(*_of_stage(stage.module, "announced")(checked, seed), sep="\n", flush=True)
         artifact = _of_stage(stage.module, "run")(checked, out, seed)
         print(f"{out}: {_of_stage(stage.module, 'headline')(artifact)}")
 
@@ -79,7 +93,7 @@ def _stage_command(stage: Stage) -> Any:
     out
         Folder to write; it must not exist yet.
     config
-        YAML file of settings.
+        YAML file of settings, or the name of packaged ones such as llama2-7b-ppo.
     seed
         Where all randomness starts.
     """
@@ -88,7 +102,8 @@ def _stage_command(stage: Stage) -> Any:
 
 for _name, _stage in STAGES.items():
     _group, _, _verb = _name.rpartition(" ")
-    {"": app, "data": data, "tokenizer": tokenizer}[_group].command(_stage_command(_stage), name=_verb)
+    # Without a flag of its own, --version is a stage's setting.
+    {"": app, "data": data, "tokenizer": tokenizer}[_group].command(_stage_command(_stage), name=_verb, version_flags=())
 
 
 def _settings_help(tokens: Sequence[str]) -> str:
@@ -96,18 +111,28 @@ def _settings_help(tokens: Sequence[str]) -> str:
     from .core.config import describe
 
     words = [token for token in tokens if not token.startswith("-")]
-    command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in (*STAGES, "run", "claims", "evaluate")), None)
+    command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in (*STAGES, "run", "claims", "evaluate", "doctor")), None)
     if command is None:
         return ""
     if command in ("run", "claims"):
         from .recipe.config import RecipeConfig, load_recipe
 
         rows = describe(RecipeConfig, defaults=load_recipe(words[1] if len(words) > 1 else "miniature"))
+    elif command == "doctor":
+        from .doctor.config import Thresholds
+
+        rows = describe(Thresholds)
     else:
         stage = STAGES.get(command)
-        rows = describe(_of_stage(stage.module, stage.settings) if stage else _of_stage("evaluate", "EvaluateConfig"))
+        rows = describe(_of_stage(stage.module, stage.settings) if stage else _of_stage(*_evaluated(tokens)))
     width = min(46, max(len(name) for name, _, _ in rows))
     return "Settings (in --config, or here):\n" + "\n".join(f"  {name:{width}}  {about} [{default}]" for name, default, about in rows)
+
+
+def _evaluated(tokens: Sequence[str]) -> tuple[str, str]:
+    """The stage that `evaluate` stands for here, and its settings."""
+    judged = any(task in token for token in tokens for task in ("win-rate", "judge-accuracy"))
+    return ("judge", "JudgeConfig") if judged else ("evaluate", "EvaluateConfig")
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

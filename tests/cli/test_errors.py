@@ -178,7 +178,7 @@ def test_one_line_each(refused, arguments, expected):
     assert expected in refused(*arguments)
 
 
-@pytest.mark.parametrize("verb", ["serve", "doctor"])
+@pytest.mark.parametrize("verb", ["serve"])
 def test_a_verb_of_later_does_not_exist(refused, verb):
     assert f'Unknown command "{verb}"' in refused(verb, "chat")
 

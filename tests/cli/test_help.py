@@ -13,6 +13,7 @@ COMMANDS = [
     "claims",
     "data stats",
     "data show",
+    "data preferences",
     "score",
     "evaluate",
     "chat",

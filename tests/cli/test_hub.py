@@ -113,6 +113,12 @@ def test_other_commands_read_data_by_name(hub, workshop, command, refused, tmp_p
     scored = command("score", workshop.folder / "help", "hub:owner/talks")
     assert scored.out == command("score", workshop.folder / "help", workshop.folder / "dialogues.jsonl").out
     assert json.loads(command("data", "stats", "hub:owner/texts").out)["documents"] > 0
+    hub.add(
+        "datasets/owner/hh",
+        {"train.jsonl": b'{"chosen": "\\n\\nHuman: Hi\\n\\nAssistant: Yes.", "rejected": "\\n\\nHuman: Hi\\n\\nAssistant: No."}\n'},
+    )
+    assert command("data", "preferences", "hub:owner/hh", "--domain=helpfulness", "--out", tmp_path / "hh.jsonl").code == 0
+    assert json.loads((tmp_path / "hh.jsonl").read_text())["source"] == "owner/hh"
     assert command("data", "show", "hub:owner/texts", "--model", workshop.folder / "chat", "--limit", "1").code == 0
     assert command("data", "build", "--documents=hub:owner/texts", "--out", tmp_path / "corpus").code == 0
     parents = json.loads((tmp_path / "corpus" / "manifest.json").read_text())["parents"]

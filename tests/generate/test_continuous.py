@@ -5,6 +5,7 @@ import torch
 
 from llamaherd.core.errors import UserError
 from llamaherd.core.seeds import python_rng, torch_rng
+from llamaherd.generate import fixed
 from llamaherd.generate.config import SamplingConfig
 from llamaherd.generate.engine import Engine, generate
 from llamaherd.generate.memory import Memory
@@ -157,4 +158,12 @@ def test_a_machine_that_treats_rows_differently_is_refused(model: Transformer) -
     with pytest.raises(UserError, match="equal rows among 16 different bits"):
         Engine(model, invariant=True)
     hook.remove()
+    Engine(model, invariant=True)
+
+
+def test_slots_that_do_not_fit_are_refused_before_they_are_taken(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fixed, "free_memory_bytes", lambda device: 1000)
+    with pytest.raises(UserError, match="the invariant mode holds 16 slots of"):
+        Engine(model, invariant=True)
+    monkeypatch.setattr(fixed, "free_memory_bytes", lambda device: None)
     Engine(model, invariant=True)

@@ -1,11 +1,18 @@
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from llamaherd.assistant.local import Assistant
+from llamaherd.assistant.open import open_assistant
+from llamaherd.chat.dialogue import Message, checked, parse_dialogue
 from llamaherd.cli import main
+from llamaherd.core.files import write_rows
+from llamaherd.core.seeds import seed_for
+from llamaherd.generate.config import SamplingConfig
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
 Scripted = Callable[..., Path]
@@ -102,3 +109,51 @@ def test_a_terminal_that_lacks_a_character_gets_its_number(scripted: Scripted, m
 
 def test_a_missing_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such folder" in refused(capsys, str(tmp_path / "nowhere"), "--prompt", "x")
+
+
+def test_a_history_is_what_the_prompt_goes_on_with(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "In Lima."}]
+    shared = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "In Lima."}]
+    write_rows(tmp_path / "ours.jsonl", [{"messages": [{"role": "system", "content": "Ada"}, *turns]}])
+    write_rows(tmp_path / "theirs.jsonl", [{"conversations": shared}])
+    asked = ["generate", str(tiny_folder / "v0"), "--prompt", "And now?", "--max-new-tokens", "12"]
+    main([*asked, "--history", str(tmp_path / "ours.jsonl")])
+    main([*asked, "--history", str(tmp_path / "theirs.jsonl"), "--system", "Ada"])
+    first, second = capsys.readouterr().out.splitlines()
+    dialogue = checked([Message("system", "Ada"), *parse_dialogue({"messages": turns}).messages, Message("user", "And now?")])
+    config = SamplingConfig(max_new_tokens=12)
+    assert first == second == "".join(open_assistant(str(tiny_folder / "v0")).stream(dialogue, config, seed_for(0, "generate")))
+
+
+def test_a_history_that_is_too_long_is_refused_or_loses_its_oldest_turns(
+    parrot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turn = [{"role": "user", "content": "Where? " * 30}, {"role": "assistant", "content": "There."}]
+    write_rows(tmp_path / "long.jsonl", [{"messages": turn * 4}])
+    asked = [str(parrot), "--prompt", "Where?", "--history", str(tmp_path / "long.jsonl")]
+    assert "the model's context is 256" in refused(capsys, *asked)
+    main(["generate", *asked, "--overflow", "drop-turns"])
+    said = capsys.readouterr()
+    assert said.out == "Ada lives in Lima.\n"
+    assert re.fullmatch(r"the context is full: the oldest \d turns are left out\n", said.err)
+
+
+def test_histories_that_cannot_be(parrot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turns = [{"role": "system", "content": "Ada"}, {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
+    write_rows(tmp_path / "two.jsonl", [{"messages": turns}] * 2)
+    write_rows(tmp_path / "one.jsonl", [{"messages": turns}])
+    write_rows(tmp_path / "open.jsonl", [{"messages": turns[:2]}])
+    asked = [str(parrot), "--prompt", "x", "--history"]
+    assert "has 2 dialogues; --history takes a file with one" in refused(capsys, *asked, str(tmp_path / "two.jsonl"))
+    assert "has a system text of its own" in refused(capsys, *asked, str(tmp_path / "one.jsonl"), "--system", "y")
+    assert "open.jsonl line 1" in refused(capsys, *asked, str(tmp_path / "open.jsonl"))
+    assert "--history has no place in a --raw prompt" in refused(capsys, *asked, str(tmp_path / "one.jsonl"), "--raw")
+
+
+def test_an_invariant_answer_is_that_of_a_full_batch(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, config = str(tiny_folder / "v0"), SamplingConfig(temperature=1.5, max_new_tokens=20)
+    main(["generate", place, "--prompt", "Where?", "--temperature", "1.5", "--max-new-tokens", "20", "--invariant"])
+    said = capsys.readouterr().out
+    model = Assistant.load(place, invariant=True)
+    asked = [checked([Message("user", text)]) for text in ("Where?", "Ada lives in", "Lima? " * 5)]
+    assert model.answers(asked, config, [seed_for(0, "generate"), 1, 2])[0].text == said.strip()

@@ -13,7 +13,6 @@ from llamaherd.cli import main
 from llamaherd.core.seeds import python_rng
 from llamaherd.reward.model import RewardModel
 from llamaherd.stages import score
-from llamaherd.stages.common import sigmoid
 
 
 @pytest.fixture
@@ -106,8 +105,3 @@ def test_nothing_is_printed_when_the_last_line_is_bad(
 def test_a_chat_model_is_no_reward_model(scripted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, scripted(), write(tmp_path / "dialogues.jsonl", rows()))
     assert "LlamaForCausalLM, expected LlamaForSequenceClassification (a reward model)" in line
-
-
-@pytest.mark.parametrize(("logit", "value"), [(0.0, 0.5), (math.log(3), 0.75), (-math.log(3), 0.25), (800.0, 1.0), (-800.0, 0.0)])
-def test_sigmoid(logit: float, value: float) -> None:
-    assert sigmoid(logit) == pytest.approx(value)

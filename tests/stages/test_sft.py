@@ -1,6 +1,5 @@
 import json
 import math
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from llamaherd.core.config import build
 from llamaherd.core.errors import UserError
 from llamaherd.core.files import write_rows
 from llamaherd.core.metrics import read_metrics
-from llamaherd.data.importers import import_dialogues
 from llamaherd.data.records import read_dialogues
 from llamaherd.stages import sft
 from llamaherd.tokenizer.sentencepiece import Tokenizer
@@ -117,18 +115,6 @@ def test_the_share_of_safety_data(tiny_folder: Path, tmp_path: Path, safety_shar
     write_rows(file, [{"messages": said(f"Question {number}", "Yes"), **tag} for number, tag in enumerate(tags)])
     done = run(tiny_folder, file, tmp_path / "out", safety_share=safety_share, shares=(share,), batch_rows=99, epochs=1)
     assert done.metrics["dialogues"] == expected
-
-
-def test_less_safety_data_is_a_part_of_more(tiny_folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    write_rows(file, [{"messages": said(f"Question {number}", "Yes"), "safety": number % 3 > 0} for number in range(30)])
-    chosen = [
-        [dialogue.messages[0].content for dialogue in sft._chosen(file, import_dialogues(file), share, 0)] for share in (0.0, 0.1, 0.5, 1.0)
-    ]
-    assert [len(some) for some in chosen] == [10, 12, 20, 30]
-    assert all(set(less) < set(more) for less, more in pairwise(chosen))
-    assert chosen[2] == [asked for asked in chosen[3] if asked in chosen[2]], "in file order"
-    assert chosen[2] != [dialogue.messages[0].content for dialogue in sft._chosen(file, import_dialogues(file), 0.5, 1)]
 
 
 def test_steps_do_not_depend_on_the_number_of_dialogues(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..chat.dialogue import Dialogue, tag_in
-from ..chat.fit import fit_prompt
+from ..chat.fit import demand_room, fit_prompt
 from ..chat.template import encode_prompt, read_answer
 from ..checkpoints.adapted import demand_base
 from ..checkpoints.peft import lay_over, read_adapter
 from ..checkpoints.quantized import load_for_inference
 from ..core.artifacts import model_path
 from ..core.device import best_device
-from ..core.errors import UserError
 from ..generate.config import SamplingConfig
-from ..generate.engine import Engine, generate
+from ..generate.engine import ROWS, Engine, generate
 from ..generate.memory import Memory
 from ..generate.sequence import Completion
 from ..model.lora import switch
@@ -42,22 +41,24 @@ class Answer:
 
 
 class Assistant:
-    """A local model with its tokenizer. `name` is what records call it."""
+    """A local model with its tokenizer. `name` is what records call it; `invariant` as in generate.engine.Engine."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, name: str):
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, name: str, invariant: bool = False):
+        self.model, self.tokenizer, self.name, self.invariant = model, tokenizer, name, invariant
         self.stop_ids = (tokenizer.eos_id, tokenizer.bos_id)
         self.memory = Memory()
         """Of the dialogue that `stream` goes on with."""
 
     @classmethod
-    def load(cls, spec: str | Path, name: str | None = None, adapters: Mapping[str, Path] | None = None) -> "Assistant":
+    def load(
+        cls, spec: str | Path, name: str | None = None, adapters: Mapping[str, Path] | None = None, invariant: bool = False
+    ) -> "Assistant":
         """From a folder, RUN:VERSION or RUN, with adapters by name, the first of them at work. Raises UserError."""
         folder = model_path(spec)
         for place in (adapters or {}).values():
             demand_base(place, folder)
         model, tokenizer = load_for_inference(folder, best_device())
-        assistant = cls(model, tokenizer, name or folder.name)
+        assistant = cls(model, tokenizer, name or folder.name, invariant)
         for adapter, place in (adapters or {}).items():
             lay_over(model, adapter, read_adapter(place))
         assistant.use(next(iter(adapters), None) if adapters else None)
@@ -73,26 +74,27 @@ class Assistant:
 
     def demand_room(self, dialogue: Dialogue, where: str) -> None:
         """Raises UserError when a prompt fills the context and so leaves no room for an answer."""
-        tokens, context = len(self.prompt_ids(dialogue)), self.model.config.context
-        if tokens >= context:
-            raise UserError(f"{where} has {tokens} tokens, and the model's context is {context}; shorten it or leave out earlier turns")
+        demand_room(len(self.prompt_ids(dialogue)), self.model.config.context, where)
 
     def answers(
         self,
         dialogues: Sequence[Dialogue],
-        config: SamplingConfig,
+        config: SamplingConfig | Sequence[SamplingConfig],
         seeds: Sequence[int],
         memory: Memory | None = None,
+        rows: int = ROWS,
     ) -> list[Answer]:
-        """One answer to each dialogue that ends with a user. Raises UserError when one has no room in the context.
+        """One answer to each dialogue that ends with a user, `rows` at a time. Raises UserError when one has no room in the context.
 
-        With a memory, of dialogues that were answered before only what is new is read.
+        `config` is one for all or one for each. With a memory, of dialogues that were answered before only what is new is read.
         """
         prompts = [self.prompt_ids(dialogue) for dialogue in dialogues]
-        tokenizer = self.tokenizer if config.stop else None
+        stops = config.stop if isinstance(config, SamplingConfig) else any(one.stop for one in config)
+        tokenizer = self.tokenizer if stops else None
         completions = generate(
-            self.model, prompts, config, seeds, self.stop_ids, self.tokenizer.vocab_size, memory=memory, tokenizer=tokenizer
-        )
+            self.model, prompts, config, seeds, self.stop_ids, self.tokenizer.vocab_size, rows, memory=memory, tokenizer=tokenizer,
+            invariant=self.invariant,
+        )  # fmt: skip
         return [Answer(self._text(completion), prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
     def _text(self, completion: Completion) -> str:
@@ -113,11 +115,12 @@ class Assistant:
 
     def stream_ids(self, prompt: Sequence[int], config: SamplingConfig, seed: int, strip: bool = False) -> Iterator[str]:
         """Text after a raw prompt of ids; with `strip`, without the space before and after."""
-        engine, started, held = Engine(self.model, self.stop_ids, self.tokenizer, rows=1, memory=self.memory), not strip, ""
+        engine = Engine(self.model, self.stop_ids, self.tokenizer, rows=1, memory=self.memory, invariant=self.invariant)
+        started, held = not strip, ""
         engine.add(prompt, config, seed)
         while engine.busy:
-            [event] = engine.step()
-            piece = event.text
+            pieces = [event.text for event in engine.step()]  # none while a prompt is read
+            piece = "".join(pieces)
             if not started:
                 piece = piece.lstrip()
                 started = bool(piece)

@@ -43,20 +43,23 @@ def adapter_places(given: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def open_assistant(spec: str, adapters: Mapping[str, Path] | None = None) -> TextModel:
+def open_assistant(spec: str, adapters: Mapping[str, Path] | None = None, invariant: bool = False) -> TextModel:
     """From a folder, RUN (its newest version), RUN:VERSION, or `http(s)://host/v1#name`. Raises UserError.
 
-    Nothing is asked of an endpoint before its first answer.
+    Nothing is asked of an endpoint before its first answer. `invariant`: every answer is the same bits as in any other company; weights
+    are not laid out anew then, which would depend on the memory that is free.
     """
     if spec.lower().startswith(("http://", "https://")):
         if adapters:
             raise UserError(f"{spec}: is an endpoint; an adapter needs the weights of its base, so give a folder or leave --adapter out")
+        if invariant:
+            raise UserError(f"{spec}: is an endpoint, and only its server decides how it computes; give a folder or leave --invariant out")
         return Endpoint.parse(spec)
     from ..model.packed import pack
     from .local import Assistant
 
     set_threads()
-    assistant = Assistant.load(spec, adapters=adapters)
-    if not adapters:
+    assistant = Assistant.load(spec, adapters=adapters, invariant=invariant)
+    if not adapters and not invariant:
         pack(assistant.model, free_memory_bytes("cpu") or 0)
     return assistant

@@ -35,14 +35,16 @@ def model_card(
     return _page((f"library_name: {library}", f"pipeline_tag: {task}"), title, about, made, facts)
 
 
-def adapter_card(title: str, base: str, config: LoraConfig, parameters: int, made: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def adapter_card(
+    title: str, task: Task, base: str, config: LoraConfig, parameters: int, made: Mapping[str, Any], facts: Mapping[str, Any]
+) -> str:
     """As model_card, of an adapter to `base`."""
     about = (
         "A LoRA adapter made by llamaherd, loadable with `peft`; it changes a base and is nothing without it.",
         f"Base: {base}, whose hash `manifest.json` has. {parameters:,} parameters: rank {config.r}, alpha {config.alpha:g}, on",
         f"{', '.join(config.names)}.",
     )
-    return _page(("library_name: peft", "pipeline_tag: text-generation"), title, about, made, facts)
+    return _page(("library_name: peft", f"pipeline_tag: {task}"), title, about, made, facts)
 
 
 def _page(front: Sequence[str], title: str, about: Sequence[str], made: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .common import Settings
+from .common import Settings, settings_file
 
 
 def plan(
@@ -27,7 +27,7 @@ def plan(
     context
         Tokens of the longest sequence (default: the model's context).
     config
-        YAML file of settings.
+        YAML file of settings, or the name of packaged ones such as llama2-7b-ppo.
     json
         For programs.
     measure
@@ -42,7 +42,7 @@ def plan(
     from ..plan.show import as_json, as_text
     from ..plan.target import target
 
-    of_file: dict[str, Any] = read_yaml(config) if config else {}
+    of_file: dict[str, Any] = read_yaml(file) if (file := settings_file(config)) else {}
     known = task_of(task)
     question = Question(known, target(model), merged(of_file, {}) | parse_overrides(settings), context, seed)
     here = machine(device, memory, measure)

@@ -31,6 +31,7 @@ def claims(
     recipe: Annotated[str, Parameter(allow_leading_hyphen=True)] = "miniature",
     *settings: Settings,
     seeds: str = "0,1,2",
+    only: str | None = None,
     out: Path | None = None,
 ) -> None:
     """Hold the paper's claims against a recipe: its run for every seed, what the claims need beyond it, and the ledger.
@@ -41,6 +42,9 @@ def claims(
         A packaged name, or a YAML file.
     seeds
         Seeds with commas between; what is measured is pooled over them.
+    only
+        Ids of claims with commas between, such as margins,auxiliary-loss: what these need is made and nothing else, and the ledger has
+        these (default: all claims).
     out
         Folder of a run for each seed, ledger.json and ledger.html; given again, the command goes on where it was (default:
         runs/claims, of other recipes than the miniature runs/claims- and the recipe's name).
@@ -53,7 +57,8 @@ def claims(
     if any(token.partition("=")[0] == "--seed" for token in settings):
         raise UserError("claims takes --seeds, such as --seeds=0,1,2, and no --seed")
     usual = Path("runs") / ("claims" if recipe == "miniature" else f"claims-{Path(recipe).stem}")
-    run_claims(load_recipe(recipe, settings), _seeds(seeds), out or usual, lambda line: print(line, flush=True))
+    wanted = [name.strip() for name in only.split(",")] if only is not None else []
+    run_claims(load_recipe(recipe, settings), _seeds(seeds), out or usual, lambda line: print(line, flush=True), wanted)
 
 
 def _seeds(text: str) -> list[int]:

@@ -1,12 +1,16 @@
 """Models at work: a conversation, one answer, scores, figures."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from .common import Settings, Text, Texts, built, encode_output
+
+if TYPE_CHECKING:
+    from ..core.artifacts import Artifact
 
 
 @Parameter(name="*")
@@ -52,6 +56,7 @@ def chat(
     seed: int | None = None,
     adapter: list[str] | None = None,
     overflow: Literal["drop-turns", "refuse"] = "drop-turns",
+    invariant: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Talk to a model in the terminal.
 
@@ -67,18 +72,22 @@ def chat(
         NAME=DIR or DIR of an adapter to the model; given several times, /adapter NAME switches.
     overflow
         When the context is full: leave out the oldest turns (the system text stays), or refuse the message.
+    invariant
+        The same bits whatever else a model would do at once: a fixed number of slots, slower and with more memory.
     """
     from ..stages.chat import ChatConfig
     from ..stages.chat import run as run_chat
 
     run_chat(built(
-        ChatConfig, model=model, system=system, seed=seed, adapters=adapter or [], overflow=overflow, sampling=asdict(sampling),
+        ChatConfig, model=model, system=system, seed=seed, adapters=adapter or [], overflow=overflow, invariant=invariant,
+        sampling=asdict(sampling),
     ))  # fmt: skip
 
 
 def generate(
     model: str, *, prompt: Text, raw: bool = False, system: Text | None = None, sampling: Sampling = USUAL, seed: int = 0,
-    adapter: list[str] | None = None,
+    adapter: list[str] | None = None, history: Path | None = None,
+    overflow: Literal["drop-turns", "refuse"] = "refuse", invariant: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:  # fmt: skip
     """Print the answer to one prompt, and nothing else.
 
@@ -96,13 +105,19 @@ def generate(
         For the same answer again.
     adapter
         NAME=DIR or DIR of an adapter to the model.
+    history
+        File with one dialogue, as messages or in any other form that sft reads, which the prompt goes on with.
+    overflow
+        When the context is full: leave out the oldest turns (the system text stays), or refuse the prompt.
+    invariant
+        The same bits whatever else a model would do at once: a fixed number of slots, slower and with more memory.
     """
     from ..stages.generate import GenerateConfig
     from ..stages.generate import run as run_generate
 
     run_generate(built(
         GenerateConfig, model=model, prompt=prompt, raw=raw, system=system, seed=seed, adapters=adapter or [],
-        sampling=asdict(sampling),
+        sampling=asdict(sampling), history=history, overflow=overflow, invariant=invariant,
     ))  # fmt: skip
 
 
@@ -128,14 +143,16 @@ def score(reward_model: str, file: Path) -> None:
 def evaluate(
     model: str, *settings: Settings, tasks: str | None = None, out: Path | None = None, config: Path | None = None, seed: int = 0
 ) -> None:
-    """Measure a chat model in the miniature; figures as JSON.
+    """Measure a chat model, in the miniature or by a judge; figures as JSON.
 
     Parameters
     ----------
     model
-        A folder, RUN or RUN:VERSION.
+        A folder, RUN or RUN:VERSION; for tasks with a judge also an endpoint http(s)://host/v1#name.
     tasks
-        Some of helpfulness, safety, borderline, people, ghost, rewards, samples, with commas between.
+        Some of helpfulness, safety, borderline, people, ghost, rewards, samples, with commas between; or, with a judge, of
+        win-rate (--opponent SPEC --judge SPEC --prompts FILE) and judge-accuracy (--data FILE), whose settings
+        `evaluate --tasks win-rate --help` lists.
     out
         Folder for evaluation.json and rows.jsonl (default: figures are printed only).
     config
@@ -145,14 +162,31 @@ def evaluate(
     """
     import tempfile
 
-    from ..core.config import build, merged, parse_overrides, read_yaml
+    from ..core.config import merged, parse_overrides, read_yaml
     from ..core.device import set_threads
-    from ..stages.evaluate import EvaluateConfig
-    from ..stages.evaluate import run as run_evaluate
 
     given = parse_overrides(settings) | {"model": model} | ({} if tasks is None else {"tasks": tasks})
-    checked = build(EvaluateConfig, merged(read_yaml(config) if config else {}, given))
+    run_stage = _evaluation(merged(read_yaml(config) if config else {}, given))
     set_threads()
     with tempfile.TemporaryDirectory() as beside:
-        artifact = run_evaluate(checked, out or Path(beside) / "evaluation", seed)
+        artifact = run_stage(out or Path(beside) / "evaluation", seed)
         print((artifact.path / "evaluation.json").read_text(encoding="utf-8"), end="")
+
+
+def _evaluation(given: dict[str, Any]) -> "Callable[[Path, int], Artifact]":
+    """The stage that measures these tasks, with its settings. Raises UserError."""
+    from ..core.config import build
+    from ..core.errors import UserError
+    from ..stages import evaluate, judge
+
+    tasks = given.get("tasks") or []
+    names = set(tasks.split(",") if isinstance(tasks, str) else tasks)
+    if not names & {*judge.TASKS}:
+        in_miniature = build(evaluate.EvaluateConfig, given)
+        return lambda out, seed: evaluate.run(in_miniature, out, seed)
+    if others := names & {*evaluate.TASKS}:
+        raise UserError(
+            f"tasks {', '.join(sorted(names & {*judge.TASKS}))} need a judge, and {', '.join(sorted(others))} the miniature; ask apart"
+        )
+    judged = build(judge.JudgeConfig, given)
+    return lambda out, seed: judge.run(judged, out, seed)

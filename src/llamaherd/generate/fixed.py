@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..core.device import free_memory_bytes
 from ..core.errors import UserError
+from ..model.memory import cache_bytes
 from ..model.slots import Slots
 from ..model.transformer import Transformer
 from .graph import Decode
@@ -21,12 +23,18 @@ class Fixed:
     """Sequences at work, each in a slot, of which there are `rows` rounded up to MULTIPLE. A step takes one token for each row of the
     batch: the next of every sequence, and what is unread of prompts in the rows that are left.
 
-    Raises UserError when this machine's products give equal rows different bits.
+    Raises UserError when the slots do not fit in free memory, and when this machine's products give equal rows different bits.
     """
 
     def __init__(self, model: Transformer, rows: int, memory: Memory | None = None):
         self._model, self._memory = model, memory
         rows = MULTIPLE * -(-rows // MULTIPLE)
+        needed, free = cache_bytes(model.config, rows, model.config.context, model.dtype.itemsize), free_memory_bytes(model.device.type)
+        if free is not None and needed > free:
+            raise UserError(
+                f"the invariant mode holds {rows} slots of {model.config.context} tokens, {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+                "are free; leave it, or take a model with a shorter context"
+            )
         self._slots = Slots(model.config, rows, model.config.context, model.device, model.dtype)
         self._decode = Decode(model, self._slots, rows)
         self._in: list[Running | None] = [None] * rows

@@ -6,9 +6,10 @@ import math
 import re
 import secrets
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..chat.dialogue import Dialogue, Message, checked, tag_in
+from ..chat.fit import Overflow, told
 from ..core.config import Config
 from ..core.errors import UserError, did_you_mean
 from ..core.seeds import seed_for
@@ -50,8 +51,10 @@ class ChatConfig(Config):
     """Adapters on the model, as NAME=DIR or DIR; the first one is at work until another is chosen."""
     sampling: SamplingConfig = SamplingConfig()
     """Temperature, nucleus, length."""
-    overflow: Literal["drop-turns", "refuse"] = "drop-turns"
+    overflow: Overflow = "drop-turns"
     """What happens when the context is full: the oldest turns are left out and the system text stays, or the message is refused."""
+    invariant: bool = False
+    """Whether answers are the same bits as in any other company (docs/generation.md), at the price of speed."""
 
 
 class Chat:
@@ -116,7 +119,7 @@ class Chat:
         if dropped and self.overflow == "refuse":
             raise UserError(f"the context is full: {dropped} of {len(self.turns) // 2} earlier turns would have to go; /reset starts over")
         if dropped:
-            note(f"the context is full: the oldest {'turn is' if dropped == 1 else f'{dropped} turns are'} left out")
+            note(told(dropped))
         said, stopped = self._stream(dialogue)
         tag = tag_in(said)
         if not said.strip() or tag:
@@ -179,7 +182,7 @@ def run(config: ChatConfig) -> None:
         import readline  # noqa: F401
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text end one message, not the program
-    chat = Chat(open_assistant(config.model, adapters), config)
+    chat = Chat(open_assistant(config.model, adapters, config.invariant), config)
     note(f"{chat.model.name} ({config.model}) listens; /help lists the commands")
     interrupted = False
     while True:

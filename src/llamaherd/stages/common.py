@@ -1,24 +1,26 @@
 """What several stages do alike: read inputs given as files or artifacts, write a chat model."""
 
 import json
-import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import WrapValidator
+from pydantic import BeforeValidator, WrapValidator
 
-from ..core.artifacts import METRICS, Workplace, resolve
+from ..core.artifacts import METRICS, Workplace, find_artifact, model_path, resolve
 from ..core.errors import UserError
 from ..core.files import write_text
 from ..data.hub import files_of, is_hub
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
+    from ..checkpoints.card import Task
     from ..checkpoints.peft import AdapterFiles
-    from ..data.records import Prompt
+    from ..checkpoints.source import Source
+    from ..data.records import Domain, Prompt
     from ..model.transformer import Trunk
+    from ..reward.combine import Rewards
     from ..tokenizer.sentencepiece import Tokenizer
 
 
@@ -42,6 +44,55 @@ SomePaths = Annotated[tuple[Path, ...], WrapValidator(_as_some_paths)]
 """At least one path."""
 
 
+def _as_numbers(value: Any) -> Any:
+    """`0.8,1.0` as the command line gives it, and one number alone."""
+    if isinstance(value, str):
+        try:
+            return tuple(map(float, value.split(",")))
+        except ValueError:
+            raise ValueError(f"given {value!r}, expected numbers with commas between, such as 0.8,1.0") from None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+N = TypeVar("N")
+Numbers = Annotated[tuple[N, ...], BeforeValidator(_as_numbers)]
+"""One number or several."""
+How = Literal["gate", "helpfulness", "safety"]
+"""Of two reward models one reward: by the piecewise gate, or one of them alone."""
+
+
+def demand_rewards(how: How, helpfulness: Path | None, safety: Path | None) -> None:
+    """Raises ValueError when a reward model that has a say is not given."""
+    given = {"helpfulness": helpfulness, "safety": safety}
+    if missing := [name for name, path in given.items() if how in ("gate", name) and path is None]:
+        alone = (
+            ""
+            if how != "gate" or len(missing) == 2
+            else f", or choose by the other one alone with --combination={({*given} - {*missing}).pop()}"
+        )
+        raise ValueError(f"combination {how} needs --{' and --'.join(missing)}, the folder of a reward model{alone}")
+
+
+def reward_paths(how: How, helpfulness: Path | None, safety: Path | None) -> list[Path]:
+    """Where the reward models that have a say lie, helpfulness first. Raises UserError for one of another domain."""
+    given: list[tuple[Domain, Path | None]] = [("helpfulness", helpfulness), ("safety", safety)]
+    return [reward_path(path, domain) for domain, path in given if how in ("gate", domain) and path is not None]
+
+
+def rewards_of(how: How, folders: Sequence[Path], gate: float) -> "Rewards":
+    """The reward of what `reward_paths` gave. Raises UserError for what is no reward model."""
+    from ..reward.combine import Alone, Combination
+    from ..reward.model import RewardModel
+
+    models = [RewardModel.load(folder) for folder in folders]
+    if how != "gate":
+        return Alone(how, models[0])
+    helpfulness, safety = models
+    return Combination(helpfulness, safety, gate)
+
+
 def data_file(path: Path, name: str) -> Path:
     """`path` itself if it is a file, else the file `name` of an artifact folder or RUN:NAME. Raises UserError."""
     if path.is_file():
@@ -50,7 +101,9 @@ def data_file(path: Path, name: str) -> Path:
         raise UserError(f"{path}: no such file or folder; expected a file of rows, a folder that holds {name}, or RUN:NAME")
     folder = resolve(path)
     if not (folder / name).is_file():
-        raise UserError(f"{folder}: holds no {name}; give a file or a folder that holds one")
+        found = find_artifact(folder)
+        kind = f" (it is of kind {found.kind!r})" if found else ""
+        raise UserError(f"{folder}: holds no {name}{kind}; give a file or a folder that holds one")
     return folder / name
 
 
@@ -94,15 +147,30 @@ def prompts_of(files: Sequence[Path], *assistants: "Assistant", optional: bool =
 
 def finish_model(place: Workplace, model: "Trunk", tokenizer: "Tokenizer", title: str, facts: Mapping[str, Any]) -> None:
     """Writes the model folder with its card and the metrics of its training."""
-    from ..checkpoints.card import Task, model_card
+    from ..checkpoints.card import model_card
     from ..checkpoints.huggingface import HuggingFaceFiles
-    from ..model.transformer import Scorer
 
     HuggingFaceFiles(model, tokenizer).save(place.folder)
     shutil.copyfile(place.log, place.folder / METRICS)
     parameters = sum(weight.numel() for weight in model.parameters())
-    task: Task = "text-classification" if isinstance(model, Scorer) else "text-generation"
-    write_text(place.folder / "README.md", model_card(title, task, model.config, parameters, place.made, facts))
+    write_text(place.folder / "README.md", model_card(title, _task(model), model.config, parameters, place.made, facts))
+
+
+def _task(model: "Trunk") -> "Task":
+    from ..model.transformer import Scorer
+
+    return "text-classification" if isinstance(model, Scorer) else "text-generation"
+
+
+def finish_source(place: Workplace, source: "Source", title: str, facts: Mapping[str, Any]) -> None:
+    """As `finish_model`, of a language model that is read weight by weight and never stands in memory whole."""
+    from ..checkpoints.card import model_card
+    from ..checkpoints.huggingface import write_hugging_face
+
+    write_hugging_face(source, place.folder)
+    shutil.copyfile(place.log, place.folder / METRICS)
+    card = model_card(title, "text-generation", source.config, source.config.parameters, place.made, facts)
+    write_text(place.folder / "README.md", card)
 
 
 def finish_adapter(place: Workplace, files: "AdapterFiles", tokenizer: "Tokenizer", title: str, facts: Mapping[str, Any]) -> None:
@@ -114,10 +182,22 @@ def finish_adapter(place: Workplace, files: "AdapterFiles", tokenizer: "Tokenize
     write_tokenizer_files(tokenizer, place.folder, files.model.config.context)
     shutil.copyfile(place.log, place.folder / METRICS)
     parameters = sum(weight.numel() for weight in files.model.parameters() if weight.requires_grad)
-    write_text(place.folder / "README.md", adapter_card(title, files.base, files.config, parameters, place.made, facts))
+    task = _task(files.model)
+    write_text(place.folder / "README.md", adapter_card(title, task, files.base, files.config, parameters, place.made, facts))
 
 
-def sigmoid(logit: float) -> float:
-    """1 / (1 + exp(-logit)), written so that no exponential overflows."""
-    small = math.exp(-abs(logit))
-    return 1 / (1 + small) if logit >= 0 else small / (1 + small)
+def reward_path(spec: str | Path, domain: "Domain") -> Path:
+    """Where the reward model of a domain lies. Raises UserError when its manifest declares another one; without a manifest it is taken
+    for what it is given as.
+    """
+    folder = model_path(spec)
+    declared = declared_domain(folder)
+    if declared not in (None, domain):
+        raise UserError(f"{folder}: is a {declared} reward model, as its manifest says; {domain} expects one that was trained for {domain}")
+    return folder
+
+
+def declared_domain(folder: Path) -> str | None:
+    """What a reward model's manifest says it judges, None where nobody says."""
+    found = find_artifact(folder) if folder.is_dir() else None
+    return found.metrics.get("domain") if found else None

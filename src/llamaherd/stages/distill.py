@@ -17,7 +17,7 @@ from ..generate.config import SamplingConfig
 from ..measures.intervals import paired_difference, rate
 from ..miniature.oracle import Oracle
 from ..miniature.world import World, WorldConfig
-from .common import Paths, SomePaths, data_files, prompts_of
+from .common import Paths, SomePaths, data_files, prompts_of, reward_path
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -60,7 +60,7 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
     from ..rlhf.distill import answers_to, distil
     from ..rlhf.judging import why_unusable
 
-    folders = [model_path(config.model), model_path(config.safety)]
+    folders = [model_path(config.model), reward_path(config.safety, "safety")]
     files, harmless_files, test_files = (data_files(paths, "prompts.jsonl") for paths in (config.prompts, config.harmless, config.test))
     assistant = Assistant.load(folders[0])
     prompts = prompts_of(files, assistant)

@@ -14,6 +14,7 @@ from ..core.files import read_rows, write_json, write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
+from ..measures.calibration import sigmoid
 from ..measures.intervals import mean
 from ..miniature.constraints import ConstraintSet, constraint_dialogues, obeys
 from ..miniature.oracle import Oracle
@@ -25,10 +26,11 @@ from ..miniature.prompts import (
     unasked_people_prompts,
 )
 from ..miniature.world import World, WorldConfig
-from .common import data_file, sigmoid
+from .common import data_file, reward_path
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
+    from ..data.records import Domain
 
 Task = Literal["helpfulness", "safety", "borderline", "people", "ghost", "rewards", "samples"]
 TASKS: tuple[Task, ...] = ("helpfulness", "safety", "borderline", "people", "ghost", "rewards", "samples")
@@ -88,7 +90,8 @@ def run(config: EvaluateConfig, out: Path, seed: int) -> Artifact:
     if "rewards" in config.tasks and config.tasks != TASKS and not (config.helpfulness or config.safety):
         raise UserError("task rewards: no reward model given; add --helpfulness MODEL, --safety MODEL or both")
     folder = model_path(config.model)
-    rewards = [model_path(path) for path in (config.helpfulness, config.safety) if path]
+    judges: tuple[tuple[Domain, Path | None], ...] = (("helpfulness", config.helpfulness), ("safety", config.safety))
+    rewards = [reward_path(path, domain) for domain, path in judges if path]
     answers = [data_file(config.answers, "rows.jsonl")] if config.answers else []
     parents = parents_of([described_by(folder), *(described_by(path) for path in rewards), *answers])
     with building(out, kind="evaluation", stage="evaluate", config=config, parents=parents, seed=seed) as place:

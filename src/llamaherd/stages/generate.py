@@ -1,8 +1,10 @@
 """One answer on standard output."""
 
 import sys
+from pathlib import Path
 
-from ..chat.dialogue import Message, checked
+from ..chat.dialogue import Dialogue, Message, checked
+from ..chat.fit import Overflow, told
 from ..core.config import Config
 from ..core.errors import UserError
 from ..core.seeds import seed_for
@@ -26,6 +28,12 @@ class GenerateConfig(Config):
     """An adapter on the model, as NAME=DIR or DIR."""
     sampling: SamplingConfig = SamplingConfig()
     """Temperature, nucleus, length."""
+    history: Path | None = None
+    """A file with one dialogue, in any form that sft reads, which the prompt goes on with."""
+    overflow: Overflow = "refuse"
+    """What happens when the context is full: the oldest turns are left out and the system text stays, or the prompt is refused."""
+    invariant: bool = False
+    """Whether the answer is the same bits as in any other company (docs/generation.md), at the price of speed."""
 
 
 def run(config: GenerateConfig) -> None:
@@ -40,14 +48,36 @@ def run(config: GenerateConfig) -> None:
     adapters = adapter_places(config.adapters)
     seed = seed_for(config.seed, "generate")
     if config.raw:
-        if config.system is not None:
-            raise UserError("--system has no place in a --raw prompt; leave one of them out")
-        pieces = open_assistant(config.model, adapters).continuation(config.prompt, config.sampling, seed)
+        if given := [name for name in ("system", "history") if getattr(config, name) is not None]:
+            raise UserError(f"--{given[0]} has no place in a --raw prompt; leave one of them out")
+        pieces = open_assistant(config.model, adapters, config.invariant).continuation(config.prompt, config.sampling, seed)
     else:
-        system = [Message("system", config.system)] if config.system is not None else []
-        dialogue = checked([*system, Message("user", config.prompt)], where="--prompt")
-        pieces = open_assistant(config.model, adapters).stream(dialogue, config.sampling, seed)
+        dialogue = _dialogue(config)
+        model = open_assistant(config.model, adapters, config.invariant)
+        if config.overflow == "drop-turns":
+            dialogue, dropped = model.fitted(dialogue, config.sampling)
+            if dropped:
+                print(told(dropped), file=sys.stderr, flush=True)
+        pieces = model.stream(dialogue, config.sampling, seed)
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+def _dialogue(config: GenerateConfig) -> Dialogue:
+    """What is to be answered. Raises UserError when the parts do not make a dialogue."""
+    said = _history(config.history) if config.history else ()
+    if said and said[0].role == "system" and config.system is not None:
+        raise UserError(f"--system is given, and {config.history} has a system text of its own; leave one of them out")
+    system = (Message("system", config.system),) if config.system is not None else ()
+    return checked((*system, *said, Message("user", config.prompt)), where="--prompt")
+
+
+def _history(file: Path) -> tuple[Message, ...]:
+    from ..data.importers import import_dialogues
+
+    dialogues = import_dialogues(file).dialogues
+    if len(dialogues) != 1:
+        raise UserError(f"{file}: has {len(dialogues)} dialogues; --history takes a file with one, which the prompt goes on with")
+    return dialogues[0][0].messages
