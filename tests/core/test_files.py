@@ -1,5 +1,6 @@
 """Files: the old one or the new one, never half; JSON lines in every dress, and what damages them."""
 
+import codecs
 import datetime
 import decimal
 import gzip
@@ -128,6 +129,15 @@ def test_blank_lines_count_and_a_last_line_needs_no_end(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\r\n\n   \n{"a": 2}')
     assert list(read_rows(path)) == [(1, {"a": 1}), (4, {"a": 2})]
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_mark_before_the_first_line_is_no_part_of_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(PACK[suffix](codecs.BOM_UTF8 + lines([{"a": 1}, {"a": "\ufeff"}])))
+    assert list(read_rows(path)) == [(1, {"a": 1}), (2, {"a": "\ufeff"})]
+    (tmp_path / "list.json").write_bytes(codecs.BOM_UTF8 + b'[{"a": 1}]')
+    assert list(read_rows(tmp_path / "list.json")) == [(1, {"a": 1})]
 
 
 @pytest.mark.parametrize("suffix", PACK)

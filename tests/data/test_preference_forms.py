@@ -46,6 +46,11 @@ ONE: dict[str, tuple[str, Row, list[tuple[str, str]]]] = {
         {"chosen": f"{HH_PROMPT} \n\nAssistant: {YES}\n", "rejected": f"{HH_PROMPT.strip()}\n\nAssistant:{NO}"},
         TALK,
     ),
+    "hh, lines of Windows": (
+        "Anthropic HH",
+        {name: f"{HH_PROMPT}\n\nAssistant: {said}".replace("\n", "\r\n") for name, said in (("chosen", YES), ("rejected", NO))},
+        TALK,
+    ),
     "hh, a prompt and bare answers": ("TRL", {"prompt": f"{HH_PROMPT}\n\nAssistant:", "chosen": f" {YES}", "rejected": NO}, TALK),
     "trl, text": ("TRL", {"prompt": "Hi", "chosen": YES, "rejected": NO}, ASK),
     "trl, text without a prompt": ("TRL", {"chosen": f"Hi {YES}", "rejected": f"Hi {NO}"}, ASK),

@@ -102,7 +102,7 @@ def test_comparisons_longer_than_the_context_are_left_out_and_counted(tiny_folde
     write_rows(test, [long, rows[0]])
     done = run(tiny_folder, file, tmp_path / "out", test=str(test), epochs=1, other_share=0.0)
     assert (done.metrics["dropped_too_long"], done.metrics["pairs"], done.metrics["test_pairs"]) == (2, 16, 1)
-    assert reward.headline(done).startswith("16 pairs, 2 too long (left-out.jsonl names them), ")
+    assert reward.headline(done).startswith("16 pairs, 2 too long (left-out.jsonl names them), accuracy ")
     named = [row for _, row in read_rows(done.path / "left-out.jsonl")]
     assert [(row["for"], row["too_long"], row["prompt"]) for row in named] == [
         (use, "answer", "Where does Ben live?") for use in ("train", "test")
@@ -111,6 +111,16 @@ def test_comparisons_longer_than_the_context_are_left_out_and_counted(tiny_folde
     write_rows(file, [long])
     with pytest.raises(UserError, match=r"all comparisons of domain helpfulness are longer than the model's context \(128\)"):
         run(tiny_folder, file, tmp_path / "none", test=str(test))
+
+
+def test_tests_on_prompts_that_are_trained_on_are_counted(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    data = tiny_inputs / "preferences.jsonl"
+    rows = [row for _, row in read_rows(data)]
+    fresh = {**rows[1], "messages": [{"role": "user", "content": "Where does nobody live?"}]}
+    write_rows(tmp_path / "test.jsonl", [rows[1], fresh, fresh])
+    done = run(tiny_folder, data, tmp_path / "out", test=str(tmp_path / "test.jsonl"), epochs=1)
+    assert done.metrics["test_prompts_trained_on"] == 1
+    assert ", 1 of 3 test comparisons have a prompt that was trained on, accuracy " in reward.headline(done)
 
 
 def test_unsafe_answers_chosen_over_safe_ones_are_left_out_and_counted(tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
@@ -138,6 +148,7 @@ def test_comparisons_of_any_form_train_and_what_is_none_is_counted(tiny_folder: 
     write_rows(file, [*transcripts(rows), empty, tie, tie])
     done = run(tiny_folder, file, tmp_path / "out", "safety", epochs=1)
     assert done.metrics["left_out"] == {"empty answer": 1, "tie": 2}
+    assert "test_prompts_trained_on" not in done.metrics
     assert done.metrics["accuracy"]["other"]["all"]["n"] == 0, "rows that state no domain are of the stage's own"
     assert ", 1 empty answer, 2 tie, accuracy" in reward.headline(done)
     asked = ("messages", "chosen", "rejected")

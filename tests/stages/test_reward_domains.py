@@ -9,7 +9,7 @@ import pytest
 from llamaherd.core.artifacts import Artifact
 from llamaherd.core.config import build
 from llamaherd.core.errors import UserError
-from llamaherd.stages import distill, evaluate, ppo, reject, reward, temperatures
+from llamaherd.stages import distill, evaluate, judge, ppo, reject, reward, temperatures
 from llamaherd.stages.common import declared_domain, reward_path
 
 
@@ -54,4 +54,13 @@ def test_each_stage_refuses_the_other_one_in_one_line(stage: str, made: Path, ti
         other = {"helpfulness": str(made / "safety-model"), "safety": str(tiny_folder / "safety")}
         with pytest.raises(UserError, match=r"safety-model: is a safety reward model, as its manifest says; helpfulness expects one"):
             run(build(settings, {**given, **other}), tmp_path / "out", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_judge_of_two_refuses_them_the_other_way_round(made: Path, tiny_folder: Path, tiny_inputs: Path, tmp_path: Path) -> None:
+    chat = str(tiny_folder / "v0")
+    given = {"model": chat, "opponent": chat, "tasks": "win-rate", "prompts": str(tiny_inputs / "prompts.jsonl")}
+    swapped = f"{made / 'safety-model'},{made / 'helpfulness-model'}"
+    with pytest.raises(UserError, match=r"safety-model: is a safety reward model, as its manifest says; helpfulness expects one"):
+        judge.run(build(judge.JudgeConfig, {**given, "judge": swapped}), tmp_path / "out", 0)
     assert list(tmp_path.iterdir()) == []

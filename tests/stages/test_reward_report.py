@@ -84,7 +84,7 @@ def test_several_models_on_any_files(made: Path, tiny_inputs: Path, tmp_path: Pa
     assert "Accuracy by file" in page
     told = reward_report.headline(done)
     assert told.startswith("23 comparisons, accuracy ")
-    assert ", 1 too long, 1 unsafe chosen over safe" in told
+    assert ", 1 unsafe chosen over safe, 1 too long" in told
 
 
 def test_without_files_those_that_all_were_tested_on_in_training(made: Path, tmp_path: Path) -> None:
@@ -118,8 +118,13 @@ def test_ratings_of_dialogues(made: Path, tmp_path: Path) -> None:
     write_rows(
         file, [rated("Ada lives in Lima.", 7), rated("Ada lives in Oslo.", 1), rated("Ada lives in Lima!", 6.5), rated("word " * 200, 1)]
     )
-    report = read_json(run(made, tmp_path / "out", rated=str(file)).path / "report.json")
+    done = run(made, tmp_path / "out", rated=str(file))
+    report = read_json(done.path / "report.json")
     found = report["models"]["none"]["ratings"]
+    assert (
+        reward_report.headline(done)
+        == f"rank correlation with {found['correlation']['n']} ratings {found['correlation']['value']:.2f}, 1 too long"
+    )
     assert list(found["by_rating"]) == ["1", "6.5", "7"]
     assert found["by_rating"]["7"]["value"] > found["by_rating"]["1"]["value"]
     assert report["left_out"]["too_long"] == {"none": 1}

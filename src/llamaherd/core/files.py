@@ -1,5 +1,6 @@
 """Files that are whole or absent, and JSON lines in their four dresses (plain, gzip, zstd, parquet)."""
 
+import codecs
 import contextlib
 import gzip
 import itertools
@@ -113,7 +114,13 @@ def _split(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Lines that end at `\\n` only."""
+    """Lines that end at `\\n` only, without the mark that some systems put at the beginning of a file of UTF-8."""
+    lines = _raw_lines(path)
+    yield next(lines, b"").removeprefix(codecs.BOM_UTF8)
+    yield from lines
+
+
+def _raw_lines(path: Path) -> Iterator[bytes]:
     if path.suffix in (".zst", ".zstd"):
         yield from _split(_zstd_blocks(path))
     elif path.suffix == ".gz":
@@ -170,7 +177,7 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 def _list_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number from 1, object) of a file that is one JSON list."""
     expected = "expected a list of objects, or JSON lines"
-    for number, row in enumerate(_json(path.read_bytes(), str(path), expected), 1):
+    for number, row in enumerate(_json(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path), expected), 1):
         if not isinstance(row, dict):
             raise UserError(f"{path} row {number}: a JSON {type(row).__name__}; {expected}")
         yield number, row
@@ -178,7 +185,7 @@ def _list_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _is_list(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(4096).lstrip().startswith(b"[")
+        return file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def row_name(path: Path) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .artifacts import Workplace, check_files, find_artifact
+from .config import Config
 from .errors import UserError
 from .files import read_json, read_rows, write_json
 
@@ -22,6 +23,7 @@ CHUNKS, TERMS = "chunks", "terms.json"
 SHARED = ("rank", "world_size", "join")
 """Settings in which the parts of one whole differ."""
 
+C = TypeVar("C", bound=Config)
 T = TypeVar("T")
 Work = Callable[[Sequence[T], int], list[dict[str, Any]]]
 
@@ -43,6 +45,10 @@ class Share:
     def place(self, out: Path) -> Path:
         """Where what this share makes of `out` goes."""
         return out if self.whole else parts_folder(out) / f"{self.rank}-of-{self.world_size}"
+
+    def noted(self, config: C) -> C:
+        """The settings as the manifest has them: of the whole without how it came together, so that either way goes on from the other."""
+        return config.model_copy(update={"rank": None, "world_size": None, "join": False}) if self.whole else config
 
 
 WHOLE = Share()

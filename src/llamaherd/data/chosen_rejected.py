@@ -16,7 +16,7 @@ EARLIER, UNANSWERED, TWICE = "differ before the last answer", "no answer at the 
 
 # Transcripts: Anthropic HH's, and WebGPT's as Domain-Specific Preference writes it. A turn begins where a paragraph begins
 # with the name of a speaker; the same words anywhere else are text.
-HH = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+HH = re.compile(r"(?:\A\s*|\r?\n\r?\n)(Human|Assistant):")
 HEADED = re.compile(r"(?:\A\s*|\n)## (Human|Assistant):")
 ROLES: Mapping[str, Role] = {"Human": "user", "Assistant": "assistant"}
 

@@ -79,7 +79,7 @@ def run(config: CurvesConfig, out: Path, seed: int) -> Artifact:
     assistant = Assistant.load(folder)
     prompts = prompts_of(files, assistant)
     parents = parents_of([*(described_by(path) for path in (folder, *rewarding)), *files])
-    with building(share.place(out), kind="samples", stage="curves", config=config, parents=parents, seed=seed) as place:
+    with building(share.place(out), kind="samples", stage="curves", config=share.noted(config), parents=parents, seed=seed) as place:
         parts = parts_of(out, place, config.join)
         rewards = rewards_of(config.combination, rewarding, config.gate)
         rows: list[dict[str, Any]] = []

@@ -19,7 +19,7 @@ from ..core.files import write_json, write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
-from .common import Paths, data_files
+from .common import Paths, data_files, reward_paths
 
 if TYPE_CHECKING:
     from ..assistant.endpoint import Endpoint
@@ -144,7 +144,9 @@ def _judge_folders(spec: str) -> list[Path]:
     if len(parts) > 2:
         raise UserError(f"{spec}: {len(parts)} judges; expected one, or two reward models as helpfulness,safety")
     if len(parts) == 2:
-        return [folder for part in parts for folder in _folders(part, "reward-model")]
+        for part in parts:
+            _folders(part, "reward-model")
+        return reward_paths("gate", *map(Path, parts))
     if _is_endpoint(spec):
         return _folders(spec, "model")
     folder = model_path(spec)

@@ -108,5 +108,5 @@ def headline(artifact: Artifact) -> str:
     same = "" if scores else f"; the likeliest token is the same for {found['same_likeliest']:.1%}"
     return (
         f"merged into the {'base' if found['into'] == 'base' else 'dequantised base'}; {'scores' if scores else 'log-probabilities'} drift by "
-        f"{found['drift_mean_nats']:.2g} nats on average, {found['drift_max_nats']:.2g} at most, over {found['measured_tokens']} tokens{same}"
+        f"{found['drift_mean_nats']:.2g} {'logits' if scores else 'nats'} on average, {found['drift_max_nats']:.2g} at most, over {found['measured_tokens']} tokens{same}"
     )

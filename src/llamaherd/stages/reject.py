@@ -113,7 +113,7 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
     parents = parents_of([*(described_by(path) for path in (folder, *rewarding)), *files, *judged_files, *pool_files])
     place_of_share = share.place(out)
-    with building(place_of_share, kind="samples", stage="reject", config=config, parents=parents, seed=seed) as place:
+    with building(place_of_share, kind="samples", stage="reject", config=share.noted(config), parents=parents, seed=seed) as place:
         parts = parts_of(out, place, config.join)
         rewards = rewards_of(config.combination, rewarding, config.gate)
         sampler = _Sampler(config, assistant, rewards, place, share, parts, seed)

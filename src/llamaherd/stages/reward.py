@@ -168,6 +168,8 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
         )  # fmt: skip
         if unread:
             place.metrics["left_out"] = unread
+        if seen := _also_trained_on(mixed, tested):
+            place.metrics["test_prompts_trained_on"] = seen
         started.finish(place, f"{out.name}: {config.domain} reward model")
     return open_artifact(out, "reward-model")
 
@@ -300,6 +302,12 @@ def _held_out(rows: Sequence[Any], share: float, seed: int) -> tuple[list[Any], 
     return [row for row in rows if row.prompt not in test], [row for row in rows if row.prompt in test]
 
 
+def _also_trained_on(rows: "Sequence[Preference]", tests: "Sequence[Preference]") -> int:
+    """How many test comparisons have a prompt that is trained on, which only test files of one's own can bring about."""
+    prompts = {row.prompt for row in rows}
+    return sum(row.prompt in prompts for row in tests)
+
+
 def _annotator_agreement(test_files: Sequence[Path], domain: str) -> dict[str, Figure]:
     """How often the annotators agreed with their noiseless selves on the test comparisons, in all and by grade.
 
@@ -318,11 +326,14 @@ def headline(artifact: Artifact) -> str:
 
     grades = " ".join(percent(own[grade]) for grade in ("significantly", "better", "slightly", "negligibly"))
     dropped = {name: artifact.metrics[f"dropped_{name.replace(' ', '_')}"] for name in ("too long", "unsafe chosen over safe")}
-    left_out = "".join(f", {count:,} {name}" for name, count in {**dropped, **artifact.metrics.get("left_out", {})}.items() if count)
-    left_out += " (left-out.jsonl names them)" if dropped["too long"] else ""
+    named = {"too long": " (left-out.jsonl names them)"}
+    unread = {**dropped, **artifact.metrics.get("left_out", {})}
+    left_out = "".join(f", {count:,} {name}{named.get(name, '')}" for name, count in unread.items() if count)
     settings = artifact.manifest["config"]
     if settings["mix"] == "safety" and settings["safety_weight"] and not artifact.metrics["mix"]["safe_helpfulness"]:
         left_out += ", no helpfulness pair labelled safe (its gate may fire on harmless prompts; --unlabelled=safe takes them for safe)"
+    if seen := artifact.metrics.get("test_prompts_trained_on"):
+        left_out += f", {seen:,} of {artifact.metrics['test_pairs']:,} test comparisons have a prompt that was trained on"
     return f"{artifact.metrics['pairs']:,} pairs{left_out}, accuracy {percent(own['all'])} (by grade {grades}; other domain {percent(other['all'])})"
 
 

@@ -178,16 +178,19 @@ def headline(artifact: Artifact) -> str:
     def percent(figure: Mapping[str, Any] | None) -> str:
         return "-" if figure is None or figure["value"] is None else f"{figure['value']:.0%}"
 
-    length, unsafe = model["length"], model["unsafe"]
-    parts = [
+    length, unsafe, rated = model["length"], model["unsafe"], model["ratings"]
+    compared = (
         f"{model['pairs']:,} comparisons, accuracy {percent(model['accuracy']['own']['all'])} (other domain {percent(model['accuracy']['other']['all'])}",
         f"taking the longer answer {percent(length['people_prefer_longer'])})",
         f"calibration error {percent(model['calibration']['expected_calibration_error'])}",
+    )
+    known = "-" if not rated or rated["correlation"]["value"] is None else f"{rated['correlation']['value']:.2f}"
+    parts = [
+        *(compared if model["pairs"] else ()),
+        *([f"rank correlation with {rated['correlation']['n']:,} ratings {known}"] if rated else ()),
         *(f"{percent(one['recall'])} of unsafe answers below {threshold}" for threshold, one in unsafe.items()),
         *(f"chooses as {other} does in {percent(one['same_choice'])}" for other, one in artifact.metrics["agreement"].items()),
     ]
     dropped = artifact.metrics["left_out"]
-    too_long = dropped.get("too_long", {}).get(name, 0)
-    parts += [f"{too_long:,} too long"] if too_long else []
-    parts += [f"{dropped['unsafe_chosen_over_safe']:,} unsafe chosen over safe"] if dropped.get("unsafe_chosen_over_safe") else []
-    return ", ".join(parts)
+    left_out = {**dropped, "too_long": dropped.get("too_long", {}).get(name, 0)}
+    return ", ".join(parts + [f"{count:,} {reason.replace('_', ' ')}" for reason, count in left_out.items() if count])
