@@ -40,7 +40,7 @@ def make(out: Path, seed: int = 0, most: int = 100, **values: Any) -> Artifact:
         made.append(first)
         return [{"item": item} for item in chunk]
 
-    with building(share.place(out), kind="samples", stage="items", config=config, parents={}, seed=seed) as place:
+    with building(share.place(out), kind="samples", stage="items", config=share.noted(config), parents={}, seed=seed) as place:
         parts = parts_of(out, place, config.join)
         rows = in_chunks(place.state / "items", ITEMS, config.size, parts.work("items", work), share)
         if share.whole:
@@ -105,6 +105,17 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the part with items 4 to 6 is missing or unfinished; run its rank, then join again"):
         make(tmp_path / "out", join=True)
     assert not (tmp_path / "out").exists()
+    alone = make(tmp_path / "out")
+    assert alone.hash == make(tmp_path / "whole").hash, "what did not join is completed by one process"
+    assert alone.manifest["config"]["join"] is False
+
+
+def test_joining_goes_on_from_what_one_process_left(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "out", most=3)
+    for rank in (0, 1):
+        make(tmp_path / "out", rank=rank, world_size=2)
+    assert make(tmp_path / "out", join=True).hash == make(tmp_path / "whole").hash
 
 
 def test_the_number_of_ranks_may_change_on_the_way_and_nothing_is_made_twice(tmp_path: Path) -> None:
