@@ -62,3 +62,27 @@ def test_errors_are_one_line(words: list[str], told: str, capsys: pytest.Capture
     assert error.value.code == 2
     assert said.count("\n") == 1
     assert told in said
+
+
+def test_advice_goes_on_from_a_file_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nested settings of the file count: no larger micro_batch than the file's is named, and the forecast stays what it was."""
+    words = ["plan", "ppo", "llama2-7b", "--config", "llama2-7b-ppo", "--context", "512", "--device", "cuda"]
+    told = []
+    for memory in ("60GB", "24GB"):
+        main([*words, "--memory", memory, "--json"])
+        told.append(json.loads(capsys.readouterr().out))
+    wide, narrow = told
+    assert (wide["fits"], narrow["fits"]) == (True, False)
+    assert wide["total_bytes"] == narrow["total_bytes"]
+    changes = [one["change"] for one in narrow["advice"]]
+    assert "--ppo.sampler.together=16" in changes
+    assert "--roles.bits=4" in changes
+    assert not any("micro-batch=32" in change for change in changes)
+
+
+def test_the_guard_of_ppo_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    weights = []
+    for guard in ([], ["--guard=stories-110m"]):
+        main(["plan", "ppo", "stories-110m", "--device", "cpu", "--memory", "64GB", "--json", *guard])
+        weights.append(json.loads(capsys.readouterr().out)["parts"]["weights"])
+    assert 4 * 80_000_000 < weights[1] - weights[0] < 4 * 120_000_000

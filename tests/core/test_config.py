@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from llamaherd.core.config import Config, ConfigError, build, describe, dump, load, merged, parse_overrides, read_yaml
+from llamaherd.core.config import Config, ConfigError, build, describe, dump, flat, load, merged, parse_overrides, read_yaml
 from llamaherd.core.errors import UserError, did_you_mean
 
 
@@ -269,3 +269,15 @@ def test_description_names_type_default_and_meaning() -> None:
 def test_suggestions_are_made_for_near_names_only() -> None:
     assert did_you_mean("stpes", ["steps", "lr"]) == " (did you mean 'steps'?)"
     assert did_you_mean("temperature", ["steps", "lr"]) == ""
+
+
+def test_merging_changes_neither_side() -> None:
+    base, over = {"a": {"b": 1}}, {"c": {"d": 1}, "c.d": 2, "a.b": 3}
+    assert merged(base, over) == {"a": {"b": 3}, "c": {"d": 2}}
+    assert (base, over) == ({"a": {"b": 1}}, {"c": {"d": 1}, "c.d": 2, "a.b": 3})
+
+
+def test_nested_settings_by_dotted_names() -> None:
+    nested = {"a": {"b": {"c": 1}, "d": None}, "e": [{"f": 2}], "g": {}}
+    assert flat(nested) == {"a.b.c": 1, "a.d": None, "e": [{"f": 2}], "g": {}}
+    assert merged({}, flat(nested)) == nested

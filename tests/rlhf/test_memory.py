@@ -1,5 +1,6 @@
 """Memory by role: counted by hand, beside what torch's allocator says was alive in whole iterations, and as it is printed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from benchmarks.ppo import Run, ours, work_of
 from tests.train.test_memory import peak_of
 
 from llamaherd.chat.dialogue import Message, checked
-from llamaherd.core.config import build
+from llamaherd.core.config import build, parse_overrides
 from llamaherd.data.records import Prompt
 from llamaherd.model.config import PRESETS, LoraConfig, ModelConfig
 from llamaherd.model.memory import Pass
@@ -100,4 +101,39 @@ def test_the_table() -> None:
     ]
     assert lines[7].startswith("all at once, sampling")
     assert lines[8] == "needs 22.91 GB of 24.0 GB; answers are sampled 64 at a time"
-    assert table(seven(bits=4), 10**9)[-1].startswith("does not fit: needs 22.91 GB of 1.0 GB")
+    assert table(seven(bits=4), 10**9)[8].startswith("does not fit: needs 22.91 GB of 1.0 GB")
+
+
+def test_the_guard_is_a_whole_model_beside_the_others() -> None:
+    work = seven(bits=16)
+    guarded = replace(work, judges=[*work.judges, PRESETS["llama2-7b"]])
+    assert held(guarded)["guard"] == {"weights": 4 * (6_738_415_616 - 32_000 * 4096 + 4096)}
+    assert table(guarded, None)[7].startswith("guard")
+    assert max(one.total for one in instants(guarded)) - max(one.total for one in instants(work)) >= held(guarded)["guard"]["weights"]
+
+
+@pytest.mark.parametrize("gigabytes", [32, 24, 12, 8])
+def test_what_does_not_fit_is_told_what_would(gigabytes: int) -> None:
+    """Each line's settings, given, need what it says."""
+    work, free = replace(seven(bits=16), checkpointing=False), gigabytes * 10**9
+    lines = table(work, free)
+    assert lines[8].startswith("does not fit: ")
+    for line in lines[9:]:
+        assert line.startswith("fits with ")
+        settings, _, size = line.removeprefix("fits with ").partition(": ")
+        changes = parse_overrides(settings.split())
+        step = work.step
+        if rows := changes.get("ppo.micro_batch"):
+            step = [Pass((511,) * rows, 256 * rows)] * (64 // rows)
+        together = changes.get("ppo.sampler.together", 64)
+        ppo = work.ppo.model_copy(update={"sampler": work.ppo.sampler.model_copy(update={"together": together})})
+        roles = RolesConfig(lora=LoraConfig(r=16), bits=changes.get("roles.bits", 16))
+        then = replace(work, ppo=ppo, roles=roles, step=step, checkpointing=changes.get("checkpointing", False))
+        total = max(one.total for one in instants(then))
+        assert total <= free
+        assert size == f"{total / 1e9:,.2f} GB"
+    assert len(lines) > 9
+
+
+def test_what_can_never_fit_says_so() -> None:
+    assert table(seven(bits=16), 10**9)[-1].startswith("even with --ppo.sampler.together=1 ")

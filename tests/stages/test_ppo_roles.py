@@ -91,6 +91,10 @@ def test_an_adapter_is_published_that_peft_loads(run: Callable[..., Artifact], t
 def test_merged_on_request(run: Callable[..., Artifact]) -> None:
     adapter, merged = run("adapter"), run("merged", roles={"lora": LORA, "publish": "merged"})
     assert (adapter.kind, merged.kind) == ("adapter", "model")
+    assert 0 <= merged.metrics["drift_mean_nats"] < 1e-4
+    assert merged.metrics["same_likeliest"] == 1.0
+    assert "merged, it drifts by " in ppo.headline(merged)
+    assert "drift_mean_nats" not in adapter.metrics
     tokens = torch.arange(3, 60)[None]
     one, other = (Assistant.load(done.path).model(tokens) for done in (adapter, merged))
     assert torch.allclose(one, other, atol=1e-4 * one.abs().max().item())

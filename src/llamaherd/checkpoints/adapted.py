@@ -182,6 +182,17 @@ def log_probs(source: Source, ids: Sequence[int], adapter: Adapter | None = None
     return logits if head == "score" else logits.log_softmax(-1)
 
 
+def drift(trained: Source, adapter: Adapter, merged: Source, ids: Sequence[int]) -> dict[str, float]:
+    """How far a merged model is from its base with the adapter beside it: absolute differences of log-probabilities over all tokens and the
+    vocabulary, and how often the likeliest token is the same; of a reward model those of the scores, in logits, after each token."""
+    before, after = log_probs(trained, ids, adapter), log_probs(merged, ids)
+    difference = (before - after).abs()
+    found = {"drift_mean_nats": difference.mean().item(), "drift_max_nats": difference.max().item(), "measured_tokens": len(ids)}
+    if merged.kind == "reward-model":
+        return found
+    return {**found, "same_likeliest": (before.argmax(1) == after.argmax(1)).float().mean().item()}
+
+
 def _filled(module: M, source: Source, prefix: str, adapter: Adapter | None) -> M:
     """A part of a model without memory, whose names begin with `prefix`, given its weights in float32 and what an adapter changes."""
     tied = {"output.weight": "tok_embeddings.weight"} if source.config.tied else {}

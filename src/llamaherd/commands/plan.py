@@ -35,7 +35,7 @@ def plan(
     seed
         Where the order of the data starts.
     """
-    from ..core.config import merged, parse_overrides, read_yaml
+    from ..core.config import flat, parse_overrides, read_yaml
     from ..plan.advice import advise
     from ..plan.forecast import Question, forecast, task_of
     from ..plan.machine import machine
@@ -44,7 +44,7 @@ def plan(
 
     of_file: dict[str, Any] = read_yaml(file) if (file := settings_file(config)) else {}
     known = task_of(task)
-    question = Question(known, target(model), merged(of_file, {}) | parse_overrides(settings), context, seed)
+    question = Question(known, target(model), flat(of_file) | flat(parse_overrides(settings)), context, seed)
     here = machine(device, memory, measure)
     found = forecast(question, here)
     advice = advise(question, here)

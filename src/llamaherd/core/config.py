@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
@@ -153,10 +154,18 @@ def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
                 )
                 break
         else:
-            place[last] = value
+            place[last] = deepcopy(value)
     if problems:
         raise ConfigError(problems)
     return result
+
+
+def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings as one mapping of dotted names, which is what `merged` lays over others."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) and value else {above + name: value}
+    return found
 
 
 def _shown(value: Any) -> str:

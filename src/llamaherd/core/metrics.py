@@ -37,17 +37,23 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a metrics file; the last one, when a crash tore it, is left out.
 
-    Raises UserError for damage that no crash explains: an earlier line that is not JSON.
+    Raises UserError for damage that no crash explains: an earlier line that is no JSON object, or what is not text.
     """
     if not path.exists():
         return []
-    *lines, rest = path.read_text(encoding="utf-8").split("\n")
+    try:
+        *lines, rest = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); damaged, remove the file") from None
     rows = []
     for number, line in enumerate([*lines, rest], 1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError as error:
             if number > len(lines):  # nothing, or the beginning of a line
                 break
             raise UserError(f"{path} line {number}: not JSON ({error.msg}); damaged, remove the file or that line") from None
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise UserError(f"{path} line {number}: no object with a step; damaged, remove the file or that line")
+        rows.append(row)
     return rows

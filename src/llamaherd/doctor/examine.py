@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import answers, inputs, lineage, ppo, rewards, training, tuning
+from . import answers, damage, inputs, lineage, ppo, rewards, training, tuning
 from .config import Thresholds
 from .finding import Finding
 from .patient import Patient, open_patient
 
-LOOKS = (rewards.look, ppo.look, answers.look, tuning.look, inputs.look, lineage.look, training.look)
+LOOKS = (rewards.look, ppo.look, answers.look, tuning.look, inputs.look, lineage.look, training.look, damage.look)
+"""The last one also tells what the others could not read."""
 WIDTH = 110
 
 
 def examine(spec: str | Path, limits: Thresholds | None = None) -> tuple[Patient, list[Finding]]:
     """Everything that can be said of a run, a folder of artifacts or one artifact: what is wrong first, then what was not measured.
 
-    Raises UserError when there is nothing to examine, or a file is damaged.
+    Raises UserError when there is nothing to examine.
     """
     patient = open_patient(spec)
     found = [finding for look in LOOKS for finding in look(patient, limits or Thresholds())]

@@ -90,7 +90,7 @@ def _prompt_leak(patient: Patient, name: str, artifact: Artifact, limits: Thresh
 def _evaluation_leak(patient: Patient, name: str, artifact: Artifact, limits: Thresholds) -> Iterator[Finding]:
     """Prompts of an evaluation among those that its model was trained on; ids are hashes of a prompt's messages."""
     model = patient.parent(artifact, artifact.manifest.get("config", {}).get("model"))
-    tested = {str(row["id"]) for row in patient.rows(artifact, "rows.jsonl") if row.get("task") not in ("ghost", "samples", "rewards")}
+    tested = {str(row.get("id")) for row in patient.rows(artifact, "rows.jsonl") if row.get("task") not in ("ghost", "samples", "rewards")}
     trained: set[str] = set()
     seen: set[Path] = set()
     try:

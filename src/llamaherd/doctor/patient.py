@@ -1,13 +1,13 @@
 """What is examined: a run, a folder of artifacts, or one artifact; its files read as the stages write them, its inputs found again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..chat.dialogue import Dialogue
-from ..core.artifacts import METRICS, Artifact, find_artifact, resolve
+from ..core.artifacts import MANIFEST, METRICS, Artifact, find_artifact, resolve
 from ..core.errors import UserError
 from ..core.files import read_rows
 from ..core.metrics import read_metrics
@@ -15,6 +15,9 @@ from ..data.importers import BadRows, import_dialogues
 
 ROWS = ("preferences.jsonl", "prompts.jsonl", "dialogues.jsonl")
 """By which a folder of rows without a manifest is known."""
+
+LEFT = (METRICS, "samples.jsonl", "rows.jsonl", "shards.json")
+"""By which a folder is known whose manifest is gone."""
 
 Row = dict[str, Any]
 
@@ -41,19 +44,28 @@ class Patient:
     """Whether this is a folder of artifacts, and not one alone."""
     cache: dict[Any, Any] = field(default_factory=dict)
     """What several looks need and is read once."""
+    damaged: dict[Path, str] = field(default_factory=dict)
+    """Files that could not be read, with what was said then; to the looks they are missing."""
 
     def of(self, *stages: str) -> Iterator[tuple[str, Artifact]]:
         """Name and artifact of those that these stages made."""
         yield from ((name, one) for name, one in self.artifacts.items() if one.manifest.get("stage") in stages)
 
     def rows(self, artifact: Artifact, file: str) -> list[Row]:
-        """Rows of an artifact's file; none where it is missing. Raises UserError for a damaged one."""
+        """Rows of an artifact's file; none where it is missing or damaged."""
         return self.read(artifact.path / file)
 
     def read(self, path: Path) -> list[Row]:
-        """Rows of a file, read once; none where it is missing."""
+        """Rows of a file, read once; none where it is missing or damaged."""
+        return self._readable(path, lambda: [row for _, row in read_rows(path)] if path.is_file() else [])
+
+    def _readable(self, path: Path, read: Callable[[], list[Row]]) -> list[Row]:
         if path not in self.cache:
-            self.cache[path] = [row for _, row in read_rows(path)] if path.is_file() else []
+            self.cache[path] = []
+            try:
+                self.cache[path] = read()
+            except UserError as error:
+                self.damaged[path] = str(error)
         found: list[Row] = self.cache[path]
         return found
 
@@ -65,8 +77,11 @@ class Patient:
         return found
 
     def log(self, artifact: Artifact) -> list[Row]:
-        """Lines of an artifact's training."""
-        return read_metrics(artifact.path / METRICS)
+        """Lines of an artifact's training; none where they are damaged."""
+        path = artifact.path / METRICS
+        if path.is_file() and not path.read_bytes().endswith(b"\n"):
+            self.damaged[path] = f"{path}: ends in the middle of a line"
+        return self._readable(path, lambda: read_metrics(path))
 
     @cached_property
     def unfinished(self) -> list[str]:
@@ -76,7 +91,13 @@ class Patient:
     def parent(self, artifact: Artifact, given: Any) -> Artifact | None:
         """The artifact that a setting such as `model` names: beside this one, where a run that was moved has it, or where it says."""
         found = self._folder(artifact, str(given)) if given else None
-        return find_artifact(found) if found else None
+        if found is None:
+            return None
+        try:
+            return find_artifact(found)
+        except UserError as error:
+            self.damaged[found / MANIFEST] = str(error)
+            return None
 
     def name_of(self, given: Any) -> str:
         """How an artifact that a setting names is called in its run."""
@@ -112,19 +133,29 @@ class Patient:
 
 
 def open_patient(spec: str | Path) -> Patient:
-    """What a folder, or RUN:NAME, holds. Raises UserError when there is nothing to examine, or something is damaged."""
+    """What a folder, or RUN:NAME, holds. Raises UserError when there is nothing to examine, or nothing that can be."""
     path = Path(spec) if Path(spec).is_dir() else resolve(spec)
     if one := _artifact(path):
         return Patient(path, {path.resolve().name: one}, run=False)
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and entry.suffix != ".partial")
-    found = {folder.name: one for folder in folders if (one := _artifact(folder))}
+    found, damaged = dict[str, Artifact](), dict[Path, str]()
+    for folder in folders:
+        try:
+            one = _artifact(folder)
+        except UserError as error:
+            damaged[folder / MANIFEST] = str(error)
+            continue
+        if one:
+            found[folder.name] = one
+        elif any((folder / name).is_file() for name in LEFT):
+            damaged[folder / MANIFEST] = f"{folder}: has no {MANIFEST}, which says what it is"
     begun = (path / "recipe.json").is_file() or any(path.glob("*.partial"))
-    if not found and not begun:
+    if not found and not damaged and not begun:
         raise UserError(
             f"{path}: holds nothing that llamaherd made; expected a run, or a folder with {', '.join(('manifest.json', *ROWS))}"
         )
     ordered = sorted(found, key=lambda name: (str(found[name].manifest.get("started", "")), name))
-    return Patient(path, {name: found[name] for name in ordered}, run=True)
+    return Patient(path, {name: found[name] for name in ordered}, run=True, damaged=damaged)
 
 
 def _artifact(folder: Path) -> Artifact | None:

@@ -45,7 +45,11 @@ def _kinds(question: Question, now: Forecast) -> list[list[dict[str, Any]]]:
         case "reward":
             return [of("micro_pairs", 32), halves]
         case "ppo":
-            return [of("ppo.micro_batch", 64), of("ppo.max_new_tokens", 256, 32), halves]
+            less = [] if given.get("checkpointing") else [[{"checkpointing": True}]]
+            roles = any(name.startswith("roles.") for name in given)
+            bits = [[{"roles__bits": bits} for bits in (16, 4) if bits < int(given.get("roles.bits") or 32)]] if roles else []
+            sizes = [of("ppo.micro_batch", 64), of("ppo.sampler.together", 128)]
+            return [*sizes, *less, *bits, of("ppo.max_new_tokens", 256, 32), halves]
     rows = [of("micro_rows", 8), [{"row_tokens": size} for size in _halves(int(given.get("row_tokens") or question.longest), 128)]]
     less = [] if given.get("checkpointing") else [[{"checkpointing": True}]]
     adapters: list[list[dict[str, Any]]] = []

@@ -205,7 +205,7 @@ def _config(question: Question, settings: dict[str, Any]) -> Any:
 
 
 def _judges(settings: Mapping[str, Any], shape: ModelConfig, config: ppo.PpoStageConfig) -> list[ModelConfig | LoraConfig]:
-    """The reward models that are given; else models like the policy, or, on one base, adapters like its own."""
+    """The reward models that are given; else models like the policy, or, on one base, adapters like its own. Then the guard's, if any."""
     from ..checkpoints.peft import is_adapter, read_adapter
     from .target import target
 
@@ -218,7 +218,7 @@ def _judges(settings: Mapping[str, Any], shape: ModelConfig, config: ppo.PpoStag
             found.append(read_adapter(folder).config)
         else:
             found.append(target(str(settings[name])).shape)
-    return found
+    return found + ([target(str(settings["guard"])).shape] if settings.get("guard") else [])
 
 
 def _distinct(steps: Sequence[list[Pass]]) -> Sequence[list[Pass]]:

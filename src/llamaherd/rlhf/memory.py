@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Literal
 
 from ..model.config import LoraConfig, ModelConfig
 from ..model.memory import (
@@ -30,6 +32,9 @@ READ_TOKENS = 1024
 PARTS = ("weights", "adapters", "gradients", "optimizer", "cache", "activations")
 """Columns of the table; logits and copies of weights are activations there."""
 
+JUDGES = ("helpfulness", "safety", "guard")
+"""Whose shapes `Work.judges` gives, in this order."""
+
 ByRole = Mapping[str, Mapping[str, int]]
 """Role -> part -> bytes."""
 
@@ -41,7 +46,8 @@ class Work:
     shape: ModelConfig
     """Of the policy, the critic and the reference."""
     judges: Sequence[ModelConfig | LoraConfig]
-    """Of helpfulness and safety: a whole reward model, or an adapter on the base; a benchmark may have but one."""
+    """Of helpfulness and safety, then of the guard if there is one: a whole reward model, or an adapter on the base; a benchmark may
+    have but one."""
     ppo: PpoConfig
     optimizer: OptimizerConfig
     step: Sequence[Pass]
@@ -92,7 +98,7 @@ def held(work: Work) -> dict[str, dict[str, int]]:
     roles["reference"] = {own: work.policy.gradients if work.started else whole}
     if work.frozen:
         roles["base"] = {"weights": frozen_bytes(work.shape, work.frozen, work.on_gpu)}
-    for name, judge in zip(("helpfulness", "safety"), work.judges, strict=False):
+    for name, judge in zip(JUDGES, work.judges, strict=False):
         if isinstance(judge, LoraConfig):
             roles[name] = {"adapters": FLOAT * (adapter_parameters(work.shape, judge) + work.shape.dim)}
         else:
@@ -174,7 +180,7 @@ def _sampling(work: Work, instant: Make) -> list[Instant]:
     sampling = {"cache": cache, "activations": max(reading, logits)}
     found = [instant("sampling", policy=sampling)]
     judged = Pass((min(JUDGED_TOKENS, work.ppo.batch * longest),), 1)
-    for name, judge in zip(("helpfulness", "safety"), work.judges, strict=False):
+    for name, judge in zip(JUDGES, work.judges, strict=False):
         passing = _passing(work, judged) if isinstance(judge, LoraConfig) else forward_buffers(judge, judged)
         found.append(instant("judging", **{name: {"activations": passing}}))
     looking = {"activations": _passing(work, one), "logits": 3 * one.wanted * row}
@@ -212,7 +218,86 @@ def table(work: Work, available_bytes: int | None) -> list[str]:
     ]
     free = "" if available_bytes is None else f" of {available_bytes / 1e9:,.1f} GB"
     fits = available_bytes is None or full.total <= available_bytes
-    lines.append(
-        f"{'needs' if fits else 'does not fit: needs'} {full.total / 1e9:,.2f} GB{free}; answers are sampled {work.rows} at a time"
-    )
+    lines.append(f"{'needs' if fits else 'does not fit: needs'} {_size(full.total)}{free}; answers are sampled {work.rows} at a time")
+    if available_bytes is not None and not fits:
+        lines += advice(work, available_bytes)
     return lines
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
+def advice(work: Work, available_bytes: int) -> list[str]:
+    """Settings with which it fits, as lines: of each kind alone the mildest that does; where none does, the mildest of all kinds together,
+    or how much even the hardest need.
+    """
+    kinds = _kinds(work)
+    alone = [next((one for one in kind if _total(one[1](work)) <= available_bytes), None) for kind in kinds]
+    if any(alone):
+        return [f"fits with {said}: {_size(_total(change(work)))}" for said, change in filter(None, alone)]
+
+    def with_all(chosen: Sequence[Change]) -> Work:
+        return reduce(lambda sofar, one: one[1](sofar), chosen, work)
+
+    chosen = [kind[-1] for kind in kinds]
+    for at in reversed(range(len(kinds))):  # the last kind is the first to be spared
+        for one in (("", lambda same: same), *kinds[at]):
+            milder = [*chosen[:at], one, *chosen[at + 1 :]]
+            if _total(with_all(milder)) <= available_bytes:
+                chosen = milder
+                break
+    said, total = " ".join(said for said, _ in chosen if said), _total(with_all(chosen))
+    if total <= available_bytes:
+        return [f"fits with {said}: {_size(total)}"]
+    return [f"even with {said} it needs {_size(total)}; take a smaller model, shorter prompts and answers, or another machine"]
+
+
+def _total(work: Work) -> int:
+    return max(one.total for one in instants(work))
+
+
+Change = tuple[str, Callable[[Work], Work]]
+
+
+def _kinds(work: Work) -> list[list[Change]]:
+    """Kinds of changes with the settings' names, each from the mildest to the hardest. None of them changes what is computed, but for
+    the base's bits."""
+    kinds = [[_together(size) for size in _halves(work.rows)], [_micro_batch(size) for size in _halves(max(map(_count, work.step)))]]
+    if not work.checkpointing:
+        kinds.append([("--checkpointing=true", lambda one: replace(one, checkpointing=True))])
+    if work.roles:
+        kinds.append([_bits(bits) for bits in (16, 4) if bits < (work.roles.bits or 32)])
+    return [kind for kind in kinds if kind]
+
+
+def _halves(size: int) -> list[int]:
+    return [size >> times for times in range(1, size.bit_length())]
+
+
+def _count(one: Pass) -> int:
+    return len(one.lengths)
+
+
+def _together(size: int) -> Change:
+    def change(work: Work) -> Work:
+        sampler = work.ppo.sampler.model_copy(update={"together": size})
+        return replace(work, ppo=work.ppo.model_copy(update={"sampler": sampler}))
+
+    return f"--ppo.sampler.together={size}", change
+
+
+def _micro_batch(size: int) -> Change:
+    def parts(one: Pass) -> list[Pass]:
+        rows = [one.lengths[at : at + size] for at in range(0, _count(one), size)]
+        return [Pass(row, one.wanted * len(row) // _count(one)) for row in rows]
+
+    return f"--ppo.micro_batch={size}", lambda work: replace(work, step=[part for one in work.step for part in parts(one)])
+
+
+def _bits(bits: Literal[4, 16]) -> Change:
+    def change(work: Work) -> Work:
+        assert work.roles
+        return replace(work, roles=work.roles.model_copy(update={"bits": bits}))
+
+    return f"--roles.bits={bits}", change

@@ -38,7 +38,7 @@ def run(config: MergeConfig, out: Path, seed: int) -> Artifact:
     """Writes the merged model weight by weight: memory for one block. A reward model's adapter makes a whole reward model. Raises UserError
     when the two do not belong together, or when the merged model drifts further than `max_drift`; nothing is left behind then.
     """
-    from ..checkpoints.adapted import as_trained, base_artifact, bits_of, demand_base, demand_tokenizer, dequantised, folded, headed
+    from ..checkpoints.adapted import as_trained, base_artifact, bits_of, demand_base, demand_tokenizer, dequantised, drift, folded, headed
     from ..checkpoints.card import Task, model_card
     from ..checkpoints.huggingface import write_hugging_face
     from ..checkpoints.peft import is_adapter, read_adapter
@@ -59,15 +59,15 @@ def run(config: MergeConfig, out: Path, seed: int) -> Artifact:
     parents = {"base": base_artifact(base), "adapter": base_artifact(folder)}
     with building(out, kind=merged.kind, stage="merge", config=config, parents=parents, seed=seed) as place, intact(base):
         write_hugging_face(merged, place.folder)
-        drift = _drift(headed(as_trained(bits)(source), adapter), adapter, open_source(place.folder), ids)
-        if drift["drift_mean_nats"] > config.max_drift:
+        found = drift(headed(as_trained(bits)(source), adapter), adapter, open_source(place.folder), ids)
+        if found["drift_mean_nats"] > config.max_drift:
             trained = "the base in 4 bits" if bits == 4 else "the base as it is stored"
             raise UserError(
-                f"the merged model drifts by {drift['drift_mean_nats']:.3g} nats on average ({drift['drift_max_nats']:.3g} at most), "
+                f"the merged model drifts by {found['drift_mean_nats']:.3g} nats on average ({found['drift_max_nats']:.3g} at most), "
                 f"more than max_drift {config.max_drift:g}; the adapter was trained on {trained}: merge --into "
                 f"{'dequantised' if bits == 4 else 'base'}, or raise --max-drift"
             )
-        place.metrics.update(drift, into=into, trained_on_bits=bits, **_domain(folder))
+        place.metrics.update(found, into=into, trained_on_bits=bits, **_domain(folder))
         parameters = sum(map(prod, merged.shapes.values()))
         title = f"{out.name}: {base.name} with {folder.name} merged in"
         task: Task = "text-generation" if merged.kind == "model" else "text-classification"
@@ -87,19 +87,6 @@ def _ids(file: Path | None, source: Any) -> list[int]:
 
     ids = [source.tokenizer.bos_id, *source.tokenizer.encode(read_text(file) if file else TEXT)]
     return ids[: source.config.context]
-
-
-def _drift(trained: Any, adapter: Any, merged: Any, ids: list[int]) -> dict[str, float]:
-    """Absolute differences of log-probabilities over all tokens and the vocabulary, and how often the likeliest token is the same; of a
-    reward model those of the scores, in logits, after each token."""
-    from ..checkpoints.adapted import log_probs
-
-    before, after = log_probs(trained, ids, adapter), log_probs(merged, ids)
-    difference = (before - after).abs()
-    found = {"drift_mean_nats": difference.mean().item(), "drift_max_nats": difference.max().item(), "measured_tokens": len(ids)}
-    if merged.kind == "reward-model":
-        return found
-    return {**found, "same_likeliest": (before.argmax(1) == after.argmax(1)).float().mean().item()}
 
 
 def headline(artifact: Artifact) -> str:

@@ -112,7 +112,7 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
         )  # fmt: skip
         if config.guard:
             place.metrics.update(guard_first=source.looks[0]["guard"], guard_last=source.best["guard"])
-        _publish(place, roles, kind, best.folder(source.best["iteration"]), out.name)
+        _publish(place, roles, kind, best.folder(source.best["iteration"]), out.name, assistant.prompt_ids(prompts[0].dialogue))
         shutil.copyfile(place.log.with_name(SAMPLES), place.folder / SAMPLES)
     return open_artifact(out, kind)
 
@@ -123,9 +123,10 @@ def _lr_factor(config: PpoStageConfig, model: "ActorCritic") -> Callable[[str], 
     return lambda name: factor if model.is_critic(name) else 1.0
 
 
-def _publish(place: Workplace, roles: "Roles", kind: Kind, best: Path, name: str) -> None:
-    """Writes the policy, which lies in `best` too: whole, or its adapter, or the base as it was in training with the adapter merged in."""
-    from ..checkpoints.adapted import as_trained, folded
+def _publish(place: Workplace, roles: "Roles", kind: Kind, best: Path, name: str, ids: Sequence[int]) -> None:
+    """Writes the policy, which lies in `best` too: whole, or its adapter, or the base as it was in training with the adapter merged in, and
+    then how far that drifts from the two side by side, on the prompt `ids`."""
+    from ..checkpoints.adapted import as_trained, drift, folded
     from ..checkpoints.peft import read_adapter
     from ..checkpoints.source import open_source
 
@@ -135,8 +136,9 @@ def _publish(place: Workplace, roles: "Roles", kind: Kind, best: Path, name: str
     elif kind == "adapter":
         finish_adapter(place, base.files, assistant.tokenizer, title, place.metrics)
     else:
-        merged = folded(as_trained(base.bits)(open_source(base.path)), read_adapter(best))
-        finish_source(place, merged, title, place.metrics)
+        trained, adapter = as_trained(base.bits)(open_source(base.path)), read_adapter(best)
+        finish_source(place, folded(trained, adapter), title, place.metrics)
+        place.metrics.update(drift(trained, adapter, open_source(place.folder), ids))
 
 
 @dataclass(frozen=True)
@@ -173,13 +175,15 @@ def _oracle(config: WorldConfig | None) -> Any:
 def headline(artifact: Artifact) -> str:
     """What came out, in one line."""
     metrics = artifact.metrics
-    first, last = ("-" if value is None else f"{value:.2f}" for value in (metrics["reward_first"], metrics["reward_last"]))
+    rewards = (metrics["reward_first"], metrics["reward_last"])
+    first, last = ("- (no answer could be judged)" if value is None else f"{value:.2f}" for value in rewards)
     stopped = f"; stopped: {metrics['stopped']}" if metrics["stopped"] else ""
     judged = [metrics[name]["value"] for name in ("guard_first", "guard_last")] if "guard_first" in metrics else []
     guard = ", guard " + " to ".join("-" if value is None else f"{value:.2f}" for value in judged) if judged else ""
+    drifts = f"; merged, it drifts by {metrics['drift_mean_nats']:.2g} nats on average" if "drift_mean_nats" in metrics else ""
     return (
         f"{metrics['iterations']} iterations, the policy after {metrics['published_iteration']} published: held-out reward {first} to {last}{guard}, "
-        f"KL {metrics['kl']['value']:.2f} nats (budget {metrics['kl_budget']:g}){stopped}"
+        f"KL {metrics['kl']['value']:.2f} nats (budget {metrics['kl_budget']:g}){drifts}{stopped}"
     )
 
 
@@ -231,6 +235,7 @@ def memory(
 
 def announced(config: PpoStageConfig, seed: int) -> list[str]:
     """Memory by role, and the sum against what there is, before anything is loaded. Raises UserError as `run` does."""
+    from ..checkpoints.adapted import base_artifact
     from ..checkpoints.peft import is_adapter, read_adapter
     from ..checkpoints.source import open_source
     from ..rlhf.roles import bits_of_base
@@ -244,7 +249,11 @@ def announced(config: PpoStageConfig, seed: int) -> list[str]:
     judges: list[ModelConfig | LoraConfig] = [
         read_adapter(folder).config if roles and is_adapter(folder) else open_source(folder).config for folder in folders[1:]
     ]
+    judges += [open_source(model_path(config.guard)).config] if config.guard else []
     [step], steps = passes(config, start.config, start.tokenizer, seed)
     on_gpu = device.type == "cuda"
     work = Work(start.config, judges, config.ppo, config.optimizer, step, roles, started, config.checkpointing, steps == 1, on_gpu)
-    return table(work, free_memory_bytes(device.type))
+    lines = table(work, free_memory_bytes(device.type))
+    if config.guard and base_artifact(model_path(config.guard)).hash in {base_artifact(folder).hash for folder in folders[1:]}:
+        lines.append(f"the guard {config.guard} is one of the two reward models, and sees nothing that the reward does not")
+    return lines
