@@ -271,7 +271,7 @@ def test_suggestions_are_made_for_near_names_only() -> None:
     assert did_you_mean("temperature", ["steps", "lr"]) == ""
 
 
-def test_merging_changes_neither_side() -> None:
+def test_merging_leaves_nested_overrides_as_they_are() -> None:
     base, over = {"a": {"b": 1}}, {"c": {"d": 1}, "c.d": 2, "a.b": 3}
     assert merged(base, over) == {"a": {"b": 3}, "c": {"d": 2}}
     assert (base, over) == ({"a": {"b": 1}}, {"c": {"d": 1}, "c.d": 2, "a.b": 3})

@@ -182,3 +182,10 @@ def test_without_its_log_nothing_is_healthy(healthy: Artifact, tmp_path: Path) -
         "nan",
     }
     json.dumps([one.to_row() for one in examine(bare)[1]], allow_nan=False)
+
+
+def test_a_policy_that_never_ends_an_answer(run_ppo: RunPpo, tmp_path: Path) -> None:
+    done = run_ppo(tmp_path / "endless", max_new_tokens=1)
+    [found] = findings(done.path)["nothing-judged"]
+    assert "12 unfinished" in found.said
+    assert "damaged" not in findings(done.path)  # nothing stands in its log

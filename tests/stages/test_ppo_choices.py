@@ -14,6 +14,7 @@ from llamaherd.core.config import ConfigError, build
 from llamaherd.core.errors import UserError
 from llamaherd.core.metrics import read_metrics
 from llamaherd.model.transformer import new_model, scorer_from
+from llamaherd.rlhf.config import PpoConfig
 from llamaherd.stages import ppo
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
@@ -140,3 +141,33 @@ def test_names_of_others_and_of_earlier_versions_are_refused_with_ours() -> None
         place: Any = PpoConfig()
         for part in name.split("."):
             place = getattr(place, part) if part in type(place).model_fields else pytest.fail(f"{name} is no setting")
+
+
+def announced(folder: Path, inputs: Path, **values: Any) -> str:
+    given = {
+        "model": str(folder / "v0"), "helpfulness": str(folder / "helpfulness"), "safety": str(folder / "safety"),
+        "prompts": str(inputs / "prompts.jsonl"),
+    }  # fmt: skip
+    return "\n".join(ppo.announced(build(ppo.PpoStageConfig, given | values), 0))
+
+
+def test_what_is_said_before_the_start(tiny_folder: Path, tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = sum(1 for line in (tiny_inputs / "prompts.jsonl").read_text().splitlines() if line.strip())
+    plain = announced(tiny_folder, tiny_inputs)
+    assert f"there are {prompts:,} prompts, fewer than a batch of 512: an iteration has that many answers" in plain
+    assert f"answers are sampled {prompts} at a time" in plain
+    assert "guard" not in plain
+    few = announced(tiny_folder, tiny_inputs, ppo={"batch": 4, "mini_batch": 4}, guard=str(tiny_folder / "safety"))
+    assert "fewer than a batch" not in few
+    assert "\nguard " in few
+    assert few.endswith("is one of the two reward models, and sees nothing that the reward does not")
+    monkeypatch.setattr(ppo, "free_memory_bytes", lambda _: 1)
+    assert "does not fit: needs" in (tight := announced(tiny_folder, tiny_inputs))
+    assert "even with --ppo.sampler.together=1 " in tight
+
+
+def test_steps_with_fewer_prompts_than_a_batch() -> None:
+    config = PpoConfig(iterations=3, batch=8, mini_batch=4, epochs=2)
+    assert config.steps() == config.steps(8) == config.steps(16) == 12
+    assert config.steps(3) == 6
+    assert config.steps(10) == 2 * (2 + 1 + 2)

@@ -79,9 +79,10 @@ class Patient:
     def log(self, artifact: Artifact) -> list[Row]:
         """Lines of an artifact's training; none where they are damaged."""
         path = artifact.path / METRICS
-        if path.is_file() and not path.read_bytes().endswith(b"\n"):
-            self.damaged[path] = f"{path}: ends in the middle of a line"
-        return self._readable(path, lambda: read_metrics(path))
+        rows = self._readable(path, lambda: read_metrics(path))
+        if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+            self.damaged.setdefault(path, f"{path}: ends in the middle of a line")
+        return rows
 
     @cached_property
     def unfinished(self) -> list[str]:

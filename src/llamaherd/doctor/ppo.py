@@ -32,6 +32,11 @@ LENGTH = Check(
     "collapse-length", "answers have changed their length out of all proportion",
     "look whether the reward models prefer the longer answer (reward-length) or give the same to empty ones, and mend them before more PPO",
 )  # fmt: skip
+UNJUDGED = Check(
+    "nothing-judged", "PPO stopped because no answer could be judged",
+    "answers that are cut off: raise max_new_tokens, or give ppo.signal.unfinished=score; if none ever ends, the end of sequence was not "
+    "learned: see tuning-end of the model before. Empty ones, or ones with a tag: tune the model before PPO",
+)  # fmt: skip
 UNFINISHED = Check(
     "ppo-unfinished", "too many answers are cut off",
     "raise max_new_tokens, or tune on shorter answers; if nearly all are cut off, the end of sequence was not learned: see tuning-end of the model before",
@@ -71,6 +76,8 @@ def look(patient: Patient, limits: Thresholds) -> Iterator[Finding]:
         yield _entropy(name, rows, limits)
         yield _lengths(name, rows, limits)
         yield _unfinished(name, rows, limits)
+        if "can be judged" in (stopped := str(artifact.metrics.get("stopped") or "")):
+            yield UNJUDGED.found(name, True, stopped, "answers that end", stopped=stopped)
         yield _critic(name, rows)
         yield _clipped(name, rows, settings, limits)
         yield _still(name, rows, settings, limits)

@@ -163,7 +163,7 @@ def _training(question: Question, machine: Machine) -> Forecast:
         assumed = f"sequences of {longest:,} tokens, all of them full and trained; give the data to count what is there"
     extra: tuple[Any, ...] = ()
     if question.task == "ppo":
-        total = ppo.steps_of(config.ppo)
+        total = config.ppo.steps() if given is None else total
         extra = (_judges(settings, shape, config),)
     moments = [moment for step in _distinct(steps) for moment in _moments(stage, config, shape, step, extra, total == 1, machine)]
     if stage is not ppo and config.base.bits == 4:
@@ -246,6 +246,7 @@ def _seconds_per_step(task: Task, config: Any, shape: ModelConfig, steps: Sequen
         longest = max(max(one.lengths) for step in steps for one in step)
         slots = 2 * shape.layers * shape.kv * shape.head_size * FLOAT * longest * min(ppo_config.batch, ppo_config.sampler.together)
         sampling: float = rounds * ppo_config.max_new_tokens * (shape.parameters * FLOAT + slots) / machine.bytes_per_s
+        sampling /= ppo_config.epochs  # answers are used again
         return flops / (machine.flops * REACHED) + sampling
     if task in ("lora", "qlora") or getattr(config, "lora", None):
         flops *= 2 / 3

@@ -115,6 +115,14 @@ class PpoConfig(Config):
             raise ValueError(f"batch {self.batch} is not a multiple of mini_batch {self.mini_batch}")
         return self
 
+    def steps(self, prompts: int | None = None) -> int:
+        """Gradient steps of all iterations, if nothing stops them. `prompts`: how many there are; with fewer left than a batch takes, an
+        iteration has fewer answers. None: enough for every batch.
+        """
+        count = self.batch if prompts is None else prompts
+        sizes = [min(self.batch, count - start) for start in range(0, count, self.batch)]
+        return self.epochs * sum(-(-sizes[index % len(sizes)] // self.mini_batch) for index in range(self.iterations))
+
 
 class RolesConfig(Config):
     """Policy, critic, reference and both reward models on one base that is not trained: what each has of its own is an adapter, or a head.

@@ -204,9 +204,7 @@ class Ppo:
 
     def steps(self) -> int:
         """Gradient steps of all iterations, if nothing stops them."""
-        per_epoch = [min(self.config.batch, len(self.prompts) - start) for start in range(0, len(self.prompts), self.config.batch)]
-        sizes = [per_epoch[index % len(per_epoch)] for index in range(self.config.iterations)]
-        return self.config.epochs * sum(-(-size // self.config.mini_batch) for size in sizes)
+        return self.config.steps(len(self.prompts))
 
     def _shown(self) -> dict[str, float]:
         """The newest look's figures for the log."""

@@ -192,6 +192,12 @@ def passes(config: PpoStageConfig, shape: ModelConfig, tokenizer: "Tokenizer", s
 
     Raises UserError for a bad row of `prompts`, for a prompt that fills the context, and when there is none.
     """
+    lengths = _prompt_lengths(config, shape, tokenizer)
+    return [_longest_step(config.ppo, shape, lengths)], config.ppo.steps(len(lengths))
+
+
+def _prompt_lengths(config: PpoStageConfig, shape: ModelConfig, tokenizer: "Tokenizer") -> list[int]:
+    """Of all prompts, the longest first. Raises UserError as `passes` does."""
     from ..chat.fit import demand_room
     from ..chat.template import encode_prompt
     from ..data.records import read_prompts
@@ -201,15 +207,16 @@ def passes(config: PpoStageConfig, shape: ModelConfig, tokenizer: "Tokenizer", s
         for number, prompt in enumerate(read_prompts(file), 1):
             lengths.append(len(encode_prompt(prompt.dialogue, tokenizer)))
             demand_room(lengths[-1], shape.context, f"{file}: prompt {number}")
-    lengths.sort(reverse=True)
     if not lengths:
         raise UserError(f"no prompt in {', '.join(map(str, files))}; give a file with at least one")
-    ppo = config.ppo
+    return sorted(lengths, reverse=True)
+
+
+def _longest_step(ppo: PpoConfig, shape: ModelConfig, lengths: Sequence[int]) -> list[Pass]:
     answers = [max(1, min(ppo.max_new_tokens, shape.context - length)) for length in lengths]
     pairs = list(zip(lengths, answers, strict=True))[: min(ppo.batch, ppo.mini_batch)]
     parts = [pairs[start : start + ppo.micro_batch] for start in range(0, len(pairs), ppo.micro_batch)]
-    step = [Pass(tuple(prompt + answer - 1 for prompt, answer in part), sum(answer for _, answer in part)) for part in parts]
-    return [step], steps_of(ppo)
+    return [Pass(tuple(prompt + answer - 1 for prompt, answer in part), sum(answer for _, answer in part)) for part in parts]
 
 
 def assumed_passes(config: PpoSettings, context: int) -> list[Pass]:
@@ -217,11 +224,6 @@ def assumed_passes(config: PpoSettings, context: int) -> list[Pass]:
     ppo = config.ppo
     sizes = [min(ppo.micro_batch, ppo.mini_batch - start) for start in range(0, ppo.mini_batch, ppo.micro_batch)]
     return [Pass((context - 1,) * size, min(ppo.max_new_tokens, context - 1) * size) for size in sizes]
-
-
-def steps_of(ppo: PpoConfig) -> int:
-    """Gradient steps of all iterations, if nothing stops them."""
-    return ppo.iterations * ppo.epochs * -(-ppo.batch // ppo.mini_batch)
 
 
 def memory(
@@ -250,10 +252,14 @@ def announced(config: PpoStageConfig, seed: int) -> list[str]:
         read_adapter(folder).config if roles and is_adapter(folder) else open_source(folder).config for folder in folders[1:]
     ]
     judges += [open_source(model_path(config.guard)).config] if config.guard else []
-    [step], steps = passes(config, start.config, start.tokenizer, seed)
+    lengths = _prompt_lengths(config, start.config, start.tokenizer)
+    ppo = config.ppo.model_copy(update={"batch": min(config.ppo.batch, len(lengths))})
+    step, first_only = _longest_step(ppo, start.config, lengths), config.ppo.steps(len(lengths)) == 1
     on_gpu = device.type == "cuda"
-    work = Work(start.config, judges, config.ppo, config.optimizer, step, roles, started, config.checkpointing, steps == 1, on_gpu)
+    work = Work(start.config, judges, ppo, config.optimizer, step, roles, started, config.checkpointing, first_only, on_gpu)
     lines = table(work, free_memory_bytes(device.type))
+    if ppo.batch < config.ppo.batch:
+        lines.append(f"there are {ppo.batch:,} prompts, fewer than a batch of {config.ppo.batch:,}: an iteration has that many answers")
     if config.guard and base_artifact(model_path(config.guard)).hash in {base_artifact(folder).hash for folder in folders[1:]}:
         lines.append(f"the guard {config.guard} is one of the two reward models, and sees nothing that the reward does not")
     return lines
