@@ -187,5 +187,5 @@ def test_without_its_log_nothing_is_healthy(healthy: Artifact, tmp_path: Path) -
 def test_a_policy_that_never_ends_an_answer(run_ppo: RunPpo, tmp_path: Path) -> None:
     done = run_ppo(tmp_path / "endless", max_new_tokens=1)
     [found] = findings(done.path)["nothing-judged"]
-    assert "12 unfinished" in found.said
+    assert "11 unfinished, 1 empty" in found.said
     assert "damaged" not in findings(done.path)  # nothing stands in its log

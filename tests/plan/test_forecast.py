@@ -130,7 +130,7 @@ def test_data_is_counted_where_it_is_given(tiny_folder: Path, tiny_inputs: Path)
     assert rewarding.total_bytes < of("reward", model, batch_pairs=64, micro_pairs=64).total_bytes
     asked = {"ppo.batch": 8, "ppo.mini_batch": 4, "ppo.micro_batch": 2, "ppo.iterations": 3, "ppo.max_new_tokens": 16}
     answering = forecast(Question("ppo", model, {**asked, "prompts": str(tiny_inputs / "prompts.jsonl")}), HERE)
-    assert answering.steps == 6
+    assert answering.steps == 2 + 1 + 2  # 12 prompts: of every two batches the second has half as many
     assert answering.total_bytes < forecast(Question("ppo", model, asked), HERE).total_bytes
 
 

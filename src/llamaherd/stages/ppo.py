@@ -175,8 +175,7 @@ def _oracle(config: WorldConfig | None) -> Any:
 def headline(artifact: Artifact) -> str:
     """What came out, in one line."""
     metrics = artifact.metrics
-    rewards = (metrics["reward_first"], metrics["reward_last"])
-    first, last = ("- (no answer could be judged)" if value is None else f"{value:.2f}" for value in rewards)
+    first, last = ("-" if value is None else f"{value:.2f}" for value in (metrics["reward_first"], metrics["reward_last"]))
     stopped = f"; stopped: {metrics['stopped']}" if metrics["stopped"] else ""
     judged = [metrics[name]["value"] for name in ("guard_first", "guard_last")] if "guard_first" in metrics else []
     guard = ", guard " + " to ".join("-" if value is None else f"{value:.2f}" for value in judged) if judged else ""
