@@ -31,7 +31,7 @@ def as_json(patient: Patient, found: Sequence[Finding], next_command: str | None
     """`path`, `healthy`, `counts` by state, `unfinished` builds, the `next` command or null, and every finding."""
     counts = {state: sum(one.state == state for one in found) for state in ("wrong", "not measured", "healthy")}
     return {
-        "path": str(patient.path), "healthy": not counts["wrong"], "counts": counts, "unfinished": patient.unfinished, "next": next_command,
+        "path": str(patient.path), "healthy": bool(counts["healthy"]) and not counts["wrong"], "counts": counts, "unfinished": patient.unfinished, "next": next_command,
         "findings": [one.to_row() for one in found],
     }  # fmt: skip
 
@@ -40,7 +40,7 @@ def as_text(patient: Patient, found: Sequence[Finding], everything: bool = False
     """For people: what is wrong, where, with which numbers, what was wanted and what to do; then what nobody measured."""
     wrong, absent, healthy = ([one for one in found if one.state == state] for state in ("wrong", "not measured", "healthy"))
     count = f"{len(healthy):,} checks passed, {len(absent):,} not measured"
-    lines = [f"{patient.path}: {verdict(wrong)} ({len(patient.artifacts)} artifacts; {count})"]
+    lines = [f"{patient.path}: {verdict(found)} ({len(patient.artifacts)} artifacts; {count})"]
     for number, some in enumerate(_together(wrong, lambda one: one.check), 1):
         first = some[0]
         lines += ["", *_wrapped(f"{number}. {first.problem} [{first.check}]", "")]
@@ -56,10 +56,12 @@ def as_text(patient: Patient, found: Sequence[Finding], everything: bool = False
     return "\n".join(lines)
 
 
-def verdict(wrong: Sequence[Finding]) -> str:
-    """`healthy`, or how many things are wrong."""
-    kinds = len({one.check for one in wrong})
-    return "healthy" if not kinds else f"{kinds} thing{'s are' if kinds > 1 else ' is'} wrong"
+def verdict(found: Sequence[Finding]) -> str:
+    """`healthy`, how many things are wrong, or that nothing was there to check."""
+    kinds = len({one.check for one in found if one.state == "wrong"})
+    if kinds:
+        return f"{kinds} thing{'s are' if kinds > 1 else ' is'} wrong"
+    return "healthy" if any(one.state == "healthy" for one in found) else "nothing could be checked, so nothing is known"
 
 
 def _together(found: Sequence[Finding], key: Callable[[Finding], str]) -> list[list[Finding]]:
