@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llamaherd.losses import language
-from llamaherd.losses.language import language_loss, token_log_probs
+from llamaherd.losses.language import language_loss, picked, token_log_probs
 
 
 def test_hand_worked() -> None:
@@ -54,3 +54,14 @@ def test_nothing_trained_gives_zero() -> None:
     assert logits.grad is not None
     assert logits.grad.abs().max().item() == 0.0
     assert language_loss(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), torch.zeros(0)).item() == 0.0
+
+
+def test_picked_is_token_log_probs_to_the_bit_gradient_included() -> None:
+    logits, targets = torch.randn(7, 50) * 5, torch.randint(0, 50, (7,))
+    mine, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found, expected = picked(mine.log_softmax(-1), targets), token_log_probs(other, targets)
+    found.sum().backward()
+    expected.sum().backward()
+    assert torch.equal(found, expected)
+    assert mine.grad is not None and other.grad is not None
+    assert torch.equal(mine.grad, other.grad)

@@ -17,6 +17,11 @@ def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([-F.cross_entropy(block.float(), wanted, reduction="none") for block, wanted in blocks])
 
 
+def picked(log_probs: Tensor, targets: Tensor) -> Tensor:
+    """[N] of log-probabilities [N, V] those of the targets [N], to the bit those of `token_log_probs`."""
+    return -F.nll_loss(log_probs, targets, reduction="none")
+
+
 def language_loss(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Sum over trained tokens of -log p(target), in nats: logits [N, V], targets [N], mask [N] (1 = trained) -> scalar.
 

@@ -7,7 +7,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .kl import k3
@@ -62,7 +61,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     return torch.where(spread > 0, explained, torch.full_like(explained, math.nan))
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of each row's distribution: logits [..., V] -> [...] in float32; logits of -inf count as probability 0."""
-    log_probs = F.log_softmax(logits.float(), dim=-1).clamp_min(torch.finfo(torch.float32).min)
+def entropy(log_probs: Tensor) -> Tensor:
+    """Entropy in nats of each row's distribution: log-probabilities [..., V] in float32 -> [...]; -inf is probability 0."""
+    log_probs = log_probs.clamp_min(torch.finfo(torch.float32).min)
     return -(log_probs.exp() * log_probs).sum(dim=-1)

@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..core.metrics import MetricsLog
 from ..core.seeds import python_rng, seed_for
 from ..data.records import Prompt
-from ..losses.language import token_log_probs
+from ..losses.language import picked
 from ..losses.ppo import entropy, explained_variance, policy_loss, value_loss
 from ..measures.intervals import mean
 from ..model.roles import logits_and_values, on_one_trunk
@@ -61,8 +61,8 @@ def ppo_loss(model: ActorCritic, batch: PpoBatch, config: PpoConfig) -> LossSum:
     """Clipped policy loss plus value_weight times the critic's less entropy_weight times the entropy, summed over answer tokens."""
     tokens = TokenBatch.of([rollout.document for rollout in batch.rollouts], model.policy.device)
     logits, values = logits_and_values(model.policy, model.critic, tokens.tokens, tokens.layout, tokens.wanted)
-    logits = at_temperature(logits, config.temperature)
-    log_probs = token_log_probs(logits, tokens.targets[tokens.trained])
+    of_all = at_temperature(logits, config.temperature).float().log_softmax(-1)  # what is learned from and the entropy share it
+    log_probs = picked(of_all, tokens.targets[tokens.trained])
     rollouts = batch.rollouts
     old_log_probs = torch.cat([rollout.old_log_probs for rollout in rollouts])
     old_values = torch.cat([rollout.old_values for rollout in rollouts])
@@ -72,7 +72,7 @@ def ppo_loss(model: ActorCritic, batch: PpoBatch, config: PpoConfig) -> LossSum:
     everywhere = torch.ones_like(log_probs)
     policy = policy_loss(log_probs, old_log_probs, advantages, everywhere, config.clip)
     critic = value_loss(values, old_values, returns, everywhere, config.value_clip)
-    spread = entropy(logits if config.entropy_weight else logits.detach()).sum()
+    spread = entropy(of_all if config.entropy_weight else of_all.detach()).sum()
     count = len(log_probs)
     sums = {
         "ppo/policy_loss": (policy.total.item(), float(count)),
