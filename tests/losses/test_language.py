@@ -63,5 +63,6 @@ def test_picked_is_token_log_probs_to_the_bit_gradient_included() -> None:
     found.sum().backward()
     expected.sum().backward()
     assert torch.equal(found, expected)
-    assert mine.grad is not None and other.grad is not None
+    assert mine.grad is not None
+    assert other.grad is not None
     assert torch.equal(mine.grad, other.grad)
