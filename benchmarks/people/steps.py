@@ -47,7 +47,7 @@ FULL = Sizes(
     4096, {"dim": 192, "layers": 4, "heads": 6, "kv_heads": 3, "ffn": 512, "context": 1024}, row_tokens=512, batch_rows=8, steps=1300,
     warmup=60, novels=None, rows=None,
 )  # fmt: skip
-"""About an hour on two idle cores, reckoned from operations and not yet timed."""
+"""An hour or two on two cores."""
 SMOKE = Sizes(
     1024, {"dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "ffn": 64, "context": 1024}, row_tokens=128, batch_rows=4, steps=20,
     warmup=5, novels=1, rows=150,
