@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from cyclopts import App, CycloptsError
 
-from .commands import adapters, health, hub, models, plan, recipes, shrink, talk
+from .commands import adapters, health, hub, models, plan, recipes, serve, shrink, talk
 from .commands import data as looks
 from .commands.common import Settings, encode_output, settings_file
 from .core.errors import UserError
@@ -22,7 +22,7 @@ app.command(data)
 app.command(tokenizer)
 for _command in (
     recipes.run, recipes.claims, health.doctor, health.versions, plan.plan, talk.chat, talk.generate, talk.score, talk.evaluate,
-    models.convert, shrink.quantize, adapters.merge, hub.download, hub.upload,
+    serve.serve, models.convert, shrink.quantize, adapters.merge, hub.download, hub.upload,
 ):  # fmt: skip
     app.command(_command)
 for _look in (looks.stats, looks.show, looks.preferences):

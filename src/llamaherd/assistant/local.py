@@ -46,6 +46,7 @@ class Assistant:
     def __init__(self, model: Transformer, tokenizer: Tokenizer, name: str, invariant: bool = False):
         self.model, self.tokenizer, self.name, self.invariant = model, tokenizer, name, invariant
         self.stop_ids = (tokenizer.eos_id, tokenizer.bos_id)
+        self._adapter: str | None = None
         self.memory = Memory()
         """Of the dialogue that `stream` goes on with."""
 
@@ -61,12 +62,19 @@ class Assistant:
         assistant = cls(model, tokenizer, name or folder.name, invariant)
         for adapter, place in (adapters or {}).items():
             lay_over(model, adapter, read_adapter(place))
+            assistant._adapter = adapter
         assistant.use(next(iter(adapters), None) if adapters else None)
         return assistant
 
+    def switch(self, adapter: str | None) -> None:
+        """Puts one of its adapters to work, or none, for whoever keeps a memory for each. Raises UserError when it has no such adapter."""
+        if adapter != self._adapter:
+            switch(self.model, adapter)
+            self._adapter = adapter
+
     def use(self, adapter: str | None) -> None:
         """Puts one of its adapters to work, or none. Raises UserError when it has no such adapter."""
-        switch(self.model, adapter)
+        self.switch(adapter)
         self.memory = Memory()  # what it knew was made with other weights
 
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:

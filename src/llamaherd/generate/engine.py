@@ -16,6 +16,7 @@ from ..core.errors import UserError
 from ..model.transformer import Transformer
 from ..tokenizer.sentencepiece import Tokenizer
 from .config import SamplingConfig
+from .constraint import Constraint
 from .fixed import Fixed
 from .growing import Growing
 from .memory import Memory
@@ -58,14 +59,20 @@ class Engine:
         """Whether a step has anything to do."""
         return bool(self._waiting or self._batch.running)
 
-    def add(self, prompt: Sequence[int], sampling: SamplingConfig, seed: int, what: str = "the prompt") -> int:
-        """The number of a new sequence, which waits for its turn. Raises UserError for a prompt without tokens or without room."""
+    def add(
+        self, prompt: Sequence[int], sampling: SamplingConfig, seed: int, what: str = "the prompt", owner: str = "",
+        constraint: Constraint | None = None,
+    ) -> int:  # fmt: skip
+        """The number of a new sequence, which waits for its turn. What an owner's sequences begin with is remembered for that owner.
+
+        Raises UserError for a prompt without tokens or without room.
+        """
         room = room_for(prompt, sampling, self._model, what)
         if sampling.stop and not self._tokenizer:
             raise UserError("stop texts are found in decoded text; give the engine a tokenizer, or stop at ids")
         self._count += 1
         text = StopText(self._tokenizer, sampling.stop) if self._tokenizer else None
-        self._waiting.append(Running(self._count, list(prompt), sampling, seed, room, text))
+        self._waiting.append(Running(self._count, list(prompt), sampling, seed, room, text, owner, constraint))
         return self._count
 
     def cancel(self, sequence: int) -> bool:
@@ -116,6 +123,8 @@ class Engine:
     def _chosen(self, running: list[Running], logits: Tensor) -> Tensor:
         """[B] the next id of each sequence by its own settings; those with equal settings are chosen together."""
         uniform = torch.tensor([sequence.noise for sequence in running], device=logits.device)
+        if any(sequence.constraint for sequence in running):
+            logits = _constrained(running, logits)
         groups: dict[Rule, list[int]] = {}
         for row, sequence in enumerate(running):
             groups.setdefault(sequence.rule, []).append(row)
@@ -134,6 +143,15 @@ class Engine:
             seen = torch.stack([sequence.seen(logits.shape[1], logits.device) for sequence in running])
             logits = penalised(logits, seen, penalty)
         return choose(logits, temperature, top_p, uniform, top_k, min_p)
+
+
+def _constrained(running: list[Running], logits: Tensor) -> Tensor:
+    """Logits [B, V] of which those of ids that may not come are lowest."""
+    logits = logits.clone()
+    for row, sequence in enumerate(running):
+        if sequence.constraint and (allowed := sequence.constraint.allowed()) is not None:
+            logits[row].masked_fill_(~allowed.to(logits.device), float("-inf"))
+    return logits
 
 
 @dataclass

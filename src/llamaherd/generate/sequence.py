@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .config import SamplingConfig
+from .constraint import Constraint
 from .stops import StopText
 
 Reason = Literal["stop", "length"]
@@ -56,8 +57,12 @@ class Event:
 class Running:
     """A sequence that waits or grows: `ids` are prompt and answer, of which the model has seen all but the last."""
 
-    def __init__(self, number: int, prompt: list[int], sampling: SamplingConfig, seed: int, room: int, text: StopText | None):
+    def __init__(
+        self, number: int, prompt: list[int], sampling: SamplingConfig, seed: int, room: int, text: StopText | None,
+        owner: str = "", constraint: Constraint | None = None,
+    ):  # fmt: skip
         self.number, self.ids, self.sampling, self.text = number, list(prompt), sampling, text
+        self.owner, self.constraint = owner, constraint
         self.left = room
         """Tokens that it may still get."""
         self.prompt_tokens = len(prompt)
@@ -94,6 +99,8 @@ class Running:
         self.left -= 1
         if self._seen is not None:
             self._seen[id] = True
+        if self.constraint:
+            self.constraint.take(id)
         piece = "" if text is None or stop else text.feed(id)
         if text is not None and text.found is not None:
             stop = True

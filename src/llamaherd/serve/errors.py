@@ -1,0 +1,61 @@
+"""Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}` and a status that says whose fault it is."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from ..core.errors import UserError, one_line
+
+KINDS = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 429: "rate_limit_error", 431: "invalid_request_error",
+    500: "server_error", 503: "unavailable_error", 504: "timeout_error",
+}  # fmt: skip
+
+
+class ApiError(Exception):
+    """A request that gets no answer. `param` names the field at fault, `code` is for programs."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers or {}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body, self.status, self.headers)
+
+
+def busy(retry_after_s: int = 1) -> ApiError:
+    """For a full queue."""
+    return ApiError(429, "the server is busy: its queue is full; try again later", code="busy", headers={"Retry-After": str(retry_after_s)})
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Every error of every route in the one envelope."""
+
+    @app.exception_handler(ApiError)
+    async def of_ours(_: Request, error: ApiError) -> JSONResponse:
+        return error.response
+
+    @app.exception_handler(UserError)
+    async def of_the_user(_: Request, error: UserError) -> JSONResponse:
+        return ApiError(400, str(error)).response
+
+    @app.exception_handler(HTTPException)
+    async def of_the_framework(_: Request, error: HTTPException) -> JSONResponse:
+        return ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {})).response
+
+    @app.exception_handler(RequestValidationError)
+    async def of_the_schema(_: Request, error: RequestValidationError) -> JSONResponse:
+        problems = error.errors()
+        named = [(".".join(str(part) for part in problem["loc"] if part != "body"), problem["msg"]) for problem in problems[:5]]
+        message = "; ".join(f"{name}: {said}" if name else said for name, said in named)
+        return ApiError(400, one_line(message, 500), param=named[0][0] or None).response
