@@ -3,7 +3,7 @@ import torch
 
 from llamaherd.core.seeds import python_rng, torch_rng
 from llamaherd.generate.config import SamplingConfig
-from llamaherd.generate.engine import generate
+from llamaherd.generate.engine import Engine, generate
 from llamaherd.generate.memory import Memory
 from llamaherd.generate.sequence import Completion
 from llamaherd.model.config import ModelConfig
@@ -119,3 +119,53 @@ def test_of_a_longer_prompt_only_the_end_is_read(model: Transformer, read: list[
     other = [9, *prompt[1:], *first.ids, 3]
     generate(model, [other], SAMPLED, [1], (), memory=memory)
     assert read[2] == len(other) - 1, "another dialogue under the same name"
+
+
+def test_what_one_owner_said_is_found_by_nobody_else() -> None:
+    memory = Memory()
+    memory.keep(range(40), seen(40), "ada")
+    memory.keep([*range(20), *range(70, 90)], seen(40) + 1, "ben")
+    for owner, ids, tokens in (("ada", range(40), 40), ("ben", range(40), 20), ("ben", [*range(20), 70, 71], 22)):
+        found = memory.find(ids, owner)
+        assert found is not None
+        assert (found[1], found[0].owner) == (tokens, owner)
+    assert memory.find(range(40), "eva") is None
+    assert memory.find(range(40)) is None
+    memory.keep(range(40), seen(40), "eva")
+    assert memory.find(range(40), "eva") is not None
+    assert memory.find(range(40), "ada") is not None, "another owner's equal sequence takes no place"
+
+
+def test_equal_hashes_of_two_owners_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamaherd.generate import memory as module
+
+    monkeypatch.setattr(module, "hash", lambda _: 7, raising=False)
+    memory = Memory()
+    memory.keep(range(40), seen(40), "ada")
+    assert memory.find(range(40), "ben") is None
+    assert memory.find(range(40), "ada") is not None
+
+
+@pytest.mark.parametrize("invariant", [False, True])
+def test_the_engine_keeps_owners_apart(model: Transformer, invariant: bool) -> None:
+    memory, prompt = Memory(), asked(0, 0) * 3
+    known = []
+    for owner in ("ada", "ben", "ada", "ben", "eva"):
+        engine = Engine(model, rows=1, memory=memory, invariant=invariant)
+        engine.add(prompt, SAMPLED, 0, owner=owner)
+        while engine.busy:
+            known += [event.completion.known_tokens for event in engine.step() if event.reason]
+    assert known == [0, 0, len(prompt) - 1, len(prompt) - 1, 0]
+
+
+def test_prompts_that_come_together_are_shared_by_one_owner_only(model: Transformer, read: list[int]) -> None:
+    prompt = asked(0, 0) * 4
+    for continuous in (False, True):
+        for owners, times in ((["ada"] * 3, 1), (["ada", "ben", "ada"], 2)):
+            engine = Engine(model, continuous=continuous)
+            for seed, owner in enumerate(owners):
+                engine.add(prompt, SAMPLED, seed, owner=owner)
+            while engine.busy:
+                engine.step()
+            assert sum(read) == times * (len(prompt) - 1)
+            read.clear()

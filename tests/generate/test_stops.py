@@ -41,3 +41,12 @@ def test_a_text_is_cut_before_its_stop_wherever_tokens_end(
     letters = [id for letter in text for id in tokenizer.encode(letter) if tokenizer.piece(id) != "▁" or letter == " "]
     if tokenizer.decode(letters) == text:
         assert cut(tokenizer, letters, stops) == expected
+
+
+def test_a_text_that_goes_on_keeps_its_first_space(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("lives in Lima")
+    whole = StopText(tokenizer, (), begun=True)
+    assert "".join(map(whole.feed, ids)) + whole.close() == " lives in Lima"
+    cut = StopText(tokenizer, (" lives",), begun=True)
+    shown = "".join(cut.feed(id) for id in ids if cut.found is None)
+    assert (shown, cut.found) == ("", " lives")

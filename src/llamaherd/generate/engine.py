@@ -5,9 +5,9 @@ end leave. Every sequence brings its own settings and seed, so what it samples d
 in the last bits, and not even for that with a fixed number of slots). `steps` and `generate` are the engine for a list of prompts.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -18,10 +18,11 @@ from ..tokenizer.sentencepiece import Tokenizer
 from .config import SamplingConfig
 from .constraint import Constraint
 from .fixed import Fixed
+from .gradual import Gradual
 from .growing import Growing
 from .memory import Memory
 from .sampling import choose, penalised
-from .score import alternatives, score_prompt
+from .score import alternatives
 from .sequence import Completion, Event, Rule, Running
 from .stops import StopText
 
@@ -36,7 +37,8 @@ class Engine:
 
     A stop id is the last one of its sequence. Only the first `pieces` ids are sampled (None: those of the tokenizer): a model's
     vocabulary may be padded beyond its tokenizer's. Texts, and stops that are texts, need a tokenizer. With a memory, beginnings
-    of prompts are read once and kept. `continuous` lets prompts in whenever there is room, otherwise all at once when none is at work.
+    of prompts are read once and kept. `continuous` lets prompts in whenever there is room and reads them a little in each step,
+    otherwise they come all at once when none is at work and are read at once.
     `invariant` keeps the shapes of every step: ids and log-probabilities are then the same bits whatever else is at work, in which
     order it came and what a memory knew; `rows`, threads and machine must stay. Raises UserError where the machine cannot promise that.
     """
@@ -48,22 +50,27 @@ class Engine:
         self._model, self._stop_ids, self._tokenizer = model, frozenset(stop_ids), tokenizer
         self._pieces = tokenizer.vocab_size if pieces is None and tokenizer else pieces
         self._rows = rows or (SLOTS if invariant else ROWS)
-        self._continuous, self._invariant = continuous, invariant
+        self._continuous = continuous
         with torch.inference_mode():
-            self._batch: Growing | Fixed = Fixed(model, self._rows, memory) if invariant else Growing(model, memory)
-        self._waiting: deque[Running] = deque()
+            self._batch: Growing | Fixed
+            if invariant:
+                self._batch = Fixed(model, self._rows, memory)
+            else:
+                self._batch = Gradual(model, memory, self._rows) if continuous else Growing(model, memory)
+        self._waiting: dict[int, Running] = {}
         self._count = 0
 
     @property
     def busy(self) -> bool:
         """Whether a step has anything to do."""
-        return bool(self._waiting or self._batch.running)
+        return bool(self._waiting or self._batch.count)
 
     def add(
         self, prompt: Sequence[int], sampling: SamplingConfig, seed: int, what: str = "the prompt", owner: str = "",
-        constraint: Constraint | None = None,
+        constraint: Constraint | None = None, begun: bool = False,
     ) -> int:  # fmt: skip
         """The number of a new sequence, which waits for its turn. What an owner's sequences begin with is remembered for that owner.
+        `begun`: its text goes on from another, so a space that it begins with is said.
 
         Raises UserError for a prompt without tokens or without room.
         """
@@ -71,28 +78,27 @@ class Engine:
         if sampling.stop and not self._tokenizer:
             raise UserError("stop texts are found in decoded text; give the engine a tokenizer, or stop at ids")
         self._count += 1
-        text = StopText(self._tokenizer, sampling.stop) if self._tokenizer else None
-        self._waiting.append(Running(self._count, list(prompt), sampling, seed, room, text, owner, constraint))
+        text = StopText(self._tokenizer, sampling.stop, begun) if self._tokenizer else None
+        self._waiting[self._count] = Running(self._count, list(prompt), sampling, seed, room, text, owner, constraint)
         return self._count
 
-    def cancel(self, sequence: int) -> bool:
-        """Drops a sequence, which has no more events; False when there is none of this number."""
-        if any(running.number == sequence for running in self._batch.running):
+    def cancel(self, *sequences: int) -> int:
+        """Drops sequences, wherever they stand, and frees what they held. They have no more events. How many of them were there."""
+        waited = [number for number in sequences if self._waiting.pop(number, None)]
+        before = self._batch.count
+        if len(waited) < len(sequences):
             with torch.inference_mode():
-                self._batch.leave({sequence})
-            return True
-        before = len(self._waiting)
-        self._waiting = deque(running for running in self._waiting if running.number != sequence)
-        return len(self._waiting) < before
+                self._batch.leave(set(sequences).difference(waited))
+        return len(waited) + before - self._batch.count
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """One token for each sequence at work. Empty when nothing is at work, or when prompts are still being read."""
-        at_work = len(self._batch.running)
+        at_work = self._batch.count
         if self._waiting and at_work < self._rows and (self._continuous or not at_work):
-            count = min(len(self._waiting), self._rows - at_work)
-            self._admit([self._waiting.popleft() for _ in range(count)])
-        if not self._batch.running:
+            first = list(islice(self._waiting, self._rows - at_work))
+            self._batch.admit([self._waiting.pop(number) for number in first])
+        if not self._batch.count:
             return []
         running, logits = self._batch.logits()
         if not running:
@@ -102,29 +108,27 @@ class Engine:
             self._batch.leave(gone)
         return events
 
-    def _admit(self, sequences: list[Running]) -> None:
-        if not self._invariant:
-            for sequence in sequences:
-                if sequence.sampling.prompt_log_probs:
-                    score_prompt(self._model, sequence)
-        self._batch.admit(sequences)
-
     def _events(self, running: list[Running], logits: Tensor) -> list[Event]:
-        ids = self._chosen(running, logits[:, : self._pieces])
+        failed: dict[int, UserError] = {}
+        ids = self._chosen(running, _constrained(running, logits[:, : self._pieces], failed))
         log_probs = logits.log_softmax(-1)
         own = log_probs.gather(-1, ids[:, None])[:, 0].tolist()
         asked = max(sequence.sampling.top_log_probs for sequence in running)
         told = alternatives(log_probs, asked) if asked else []
-        return [
-            sequence.take(id, own[row], told[row][: sequence.sampling.top_log_probs] if told else [], id in self._stop_ids)
-            for row, (sequence, id) in enumerate(zip(running, ids.tolist(), strict=True))
-        ]
+        events = []
+        for row, (sequence, id) in enumerate(zip(running, ids.tolist(), strict=True)):
+            try:
+                if row in failed:
+                    raise failed[row]
+                likeliest = told[row][: sequence.sampling.top_log_probs] if told else []
+                events.append(sequence.take(id, own[row], likeliest, id in self._stop_ids))
+            except UserError as error:
+                events.append(sequence.fail(error))
+        return events
 
     def _chosen(self, running: list[Running], logits: Tensor) -> Tensor:
         """[B] the next id of each sequence by its own settings; those with equal settings are chosen together."""
         uniform = torch.tensor([sequence.noise for sequence in running], device=logits.device)
-        if any(sequence.constraint for sequence in running):
-            logits = _constrained(running, logits)
         groups: dict[Rule, list[int]] = {}
         for row, sequence in enumerate(running):
             groups.setdefault(sequence.rule, []).append(row)
@@ -145,12 +149,21 @@ class Engine:
         return choose(logits, temperature, top_p, uniform, top_k, min_p)
 
 
-def _constrained(running: list[Running], logits: Tensor) -> Tensor:
-    """Logits [B, V] of which those of ids that may not come are lowest."""
-    logits = logits.clone()
-    for row, sequence in enumerate(running):
-        if sequence.constraint and (allowed := sequence.constraint.allowed()) is not None:
+def _constrained(running: list[Running], logits: Tensor, failed: dict[int, UserError]) -> Tensor:
+    """Logits [B, V] of which those of ids that may not come are lowest. Rows whose constraint fails are noted in `failed`."""
+    rules = [(row, sequence.constraint) for row, sequence in enumerate(running) if sequence.constraint]
+    if rules:
+        logits = logits.clone()
+    for row, constraint in rules:
+        try:
+            allowed = constraint.allowed()
+            if allowed is None:
+                continue
+            if not allowed.any():
+                raise UserError("the answer cannot go on: what it is to obey leaves no token that may come next")
             logits[row].masked_fill_(~allowed.to(logits.device), float("-inf"))
+        except UserError as error:
+            failed[row] = error
     return logits
 
 
@@ -188,7 +201,7 @@ def steps(
     """Generates token by token, for all prompts at once, until every sequence has stopped, is `max_new_tokens` long or fills the
     context. Raises UserError for a prompt without tokens or without room.
     """
-    engine = Engine(model, stop_ids, pieces=pieces, rows=len(prompts), memory=memory)
+    engine = Engine(model, stop_ids, pieces=pieces, rows=len(prompts), memory=memory, continuous=False)
     numbers = _add_all(engine, prompts, config, seeds, range(len(prompts)))
     while engine.busy:
         events = engine.step()

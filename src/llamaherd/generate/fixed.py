@@ -43,8 +43,9 @@ class Fixed:
         self._demand_equal_rows()
 
     @property
-    def running(self) -> list[Running]:
-        return [sequence for sequence in self._in if sequence is not None]
+    def count(self) -> int:
+        """Sequences that are at work, or whose prompts are read."""
+        return sum(sequence is not None for sequence in self._in)
 
     def admit(self, sequences: Sequence[Running]) -> None:
         """Gives each sequence a slot, and what a memory knows of its beginning. Prompts are read in the steps that follow."""
@@ -52,10 +53,12 @@ class Fixed:
             slot = self._in.index(None)
             self._in[slot], self._read[slot] = sequence, 0
             # Log-probabilities of a prompt need every token of it to be seen again.
-            found = None if self._memory is None or sequence.sampling.prompt_log_probs else self._memory.find(sequence.seen_ids)
+            found = (
+                None if self._memory is None or sequence.sampling.prompt_log_probs else self._memory.find(sequence.seen_ids, sequence.owner)
+            )
             if found:
                 self._slots.put(slot, found[0].seen[..., : found[1], :])
-                self._read[slot] = found[1]
+                self._read[slot] = sequence.completion.known_tokens = found[1]
 
     def logits(self) -> tuple[list[Running], Tensor]:
         """The sequences whose prompts are read and the logits [B, V] of their next tokens; both may be empty."""
@@ -63,11 +66,13 @@ class Fixed:
         slots, positions, tokens = list(range(rows)), [0] * rows, [0] * rows
         spare = [row for row in range(rows) if self._in[row] is None]
         used: list[tuple[int, int, Running]] = []
+        unread = [0 if sequence is None else len(sequence.ids) - 1 - read for sequence, read in zip(self._in, self._read, strict=True)]
+        more = shares(unread, len(spare))
         for slot, sequence in enumerate(self._in):
             if sequence is None:
                 continue
             first, last = self._read[slot], len(sequence.ids) - 1
-            mine = [slot] + [spare.pop() for _ in range(min(last - first, len(spare)))]
+            mine = [slot] + [spare.pop() for _ in range(more[slot])]
             for row, position in zip(mine, range(first, last + 1), strict=False):
                 slots[row], positions[row], tokens[row] = slot, position, sequence.ids[position]
                 used.append((row, position, sequence))
@@ -85,7 +90,8 @@ class Fixed:
         for slot, sequence in enumerate(self._in):
             if sequence is not None and sequence.number in gone:
                 if self._memory is not None and self._read[slot]:
-                    self._memory.keep(sequence.ids[: self._read[slot]], self._slots.of(slot, self._read[slot]))
+                    ids = sequence.ids[: self._read[slot]]
+                    self._memory.keep(ids, self._slots.of(slot, self._read[slot]), sequence.owner)
                 self._in[slot] = None
 
     def _demand_equal_rows(self) -> None:
@@ -97,3 +103,13 @@ class Fixed:
                 f"this machine's kernels give equal rows among {rows} different bits, so answers would depend on their place; "
                 "take another number of slots or of threads, or leave the invariant mode"
             )
+
+
+def shares(wanted: Sequence[int], there: int) -> list[int]:
+    """How many of what is there each one gets: what it wants, or where that is too much as many as every other who wants more."""
+    given = [0] * len(wanted)
+    by_size = sorted((place for place, want in enumerate(wanted) if want), key=lambda place: wanted[place])
+    for number, place in enumerate(by_size):
+        given[place] = min(wanted[place], there // (len(by_size) - number))
+        there -= given[place]
+    return given

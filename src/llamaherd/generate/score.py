@@ -30,7 +30,11 @@ def score_prompt(model: Transformer, sequence: Running) -> None:
     """Notes the log-probabilities of a prompt that was just added, in a pass of its own."""
     prompt = sequence.ids
     if len(prompt) > 1:
-        hidden = model.hidden(torch.tensor([prompt[:-1]], device=model.device))[0]
-        for first in range(0, len(hidden), HEAD_TOKENS):
-            part = hidden[first : first + HEAD_TOKENS]
-            take_prompt(sequence, model.output(part), prompt[first + 1 : first + 1 + len(part)])
+        take_hidden(model, sequence, model.hidden(torch.tensor([prompt[:-1]], device=model.device))[0])
+
+
+def take_hidden(model: Transformer, sequence: Running, hidden: Tensor, start: int = 0) -> None:
+    """Notes the log-probabilities of what follows the prompt's tokens from `start` on, of which these are the hidden states [T, D]."""
+    for first in range(0, len(hidden), HEAD_TOKENS):
+        part = hidden[first : first + HEAD_TOKENS]
+        take_prompt(sequence, model.output(part), sequence.ids[start + first + 1 : start + first + 1 + len(part)])

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.errors import UserError
 from .config import SamplingConfig
 from .constraint import Constraint
 from .stops import StopText
 
-Reason = Literal["stop", "length"]
+Reason = Literal["stop", "length", "error"]
 Ids = tuple[int, ...]
 Rule = tuple[float, float, int, float, float]
 """Temperature, top-p, top-k, min-p, repetition penalty."""
@@ -34,6 +35,8 @@ class Completion:
     prompt_log_probs: list[float] = field(default_factory=list)
     """One per token of the prompt but its first, where they were asked for."""
     prompt_alternatives: list[Alternatives] = field(default_factory=list)
+    known_tokens: int = 0
+    """Tokens of the prompt that a memory knew, or that were read for another sequence of the same owner."""
 
     @property
     def text_ids(self) -> list[int]:
@@ -43,7 +46,10 @@ class Completion:
 
 @dataclass(slots=True)
 class Event:
-    """One more token of a sequence. With a tokenizer `text` is what can be shown now; `reason` says why the sequence ends, if it does."""
+    """One more token of a sequence. With a tokenizer `text` is what can be shown now; `reason` says why the sequence ends, if it does.
+
+    With reason "error" there is no token (`id` is -1): the sequence's constraint raised `error`, and it alone ends by that.
+    """
 
     sequence: int
     id: int
@@ -52,6 +58,7 @@ class Event:
     text: str
     reason: Reason | None
     completion: Completion
+    error: UserError | None = None
 
 
 class Running:
@@ -88,8 +95,12 @@ class Running:
             self._seen[torch.tensor([id for id in self.ids if id < vocabulary], device=device)] = True
         return self._seen
 
+    def fail(self, error: UserError) -> Event:
+        """No more tokens."""
+        return Event(self.number, -1, 0.0, [], "", "error", self.completion, error)
+
     def take(self, id: int, log_prob: float, alternatives: Alternatives, stop: bool) -> Event:
-        """One more token; `stop` says that it is a stop id."""
+        """One more token; `stop` says that it is a stop id. Raises UserError where a constraint does."""
         completion, text = self.completion, self.text
         completion.ids.append(id)
         completion.log_probs.append(log_prob)

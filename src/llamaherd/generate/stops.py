@@ -6,10 +6,10 @@ from ..tokenizer.sentencepiece import TextStream, Tokenizer
 
 
 class StopText:
-    """The text of ids that come one by one, cut before the first of `stops`; what may become one is held back."""
+    """The text of ids that come one by one, cut before the first of `stops`; what may become one is held back. `begun` as in TextStream."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]):
-        self._stream, self._stops, self._held = TextStream(tokenizer), stops, ""
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], begun: bool = False):
+        self._stream, self._stops, self._held = TextStream(tokenizer, begun), stops, ""
         self.text = ""
         """All that was given out so far."""
         self.found: str | None = None

@@ -46,6 +46,13 @@ class Cache:
         """Where the model reads the last `tokens` of every sequence, of which what stands before was `put` there."""
         return Ends(self._store[..., : self.length, :], self._mask[..., : self.length], self.positions, tokens)
 
+    def piece(self, row: int, first: int, tokens: int) -> "Ends":
+        """Where the model reads `tokens` of sequence `row` alone, of which the `first` ones are there."""
+        start = self._starts[row]
+        store = self._store[:, :, row : row + 1, :, start : start + first + tokens]
+        seen = torch.zeros(1, store.shape[3], 1, store.shape[4], device=store.device, dtype=store.dtype)
+        return Ends(store, seen, torch.tensor([first + tokens], device=store.device), tokens)
+
     def of(self, row: int) -> Tensor:
         """[layers, 2, K, tokens, d] what sequence `row` has so far, a copy."""
         return self._store[:, :, row, :, self._starts[row] : self.length].clone()
@@ -86,14 +93,25 @@ class Cache:
         self._store, self._mask = self._store[:, :, : len(rows)], self._mask[: len(rows)]
         self._starts = [self._starts[row] for row in rows]
 
-    def join(self, other: "Cache", room: int) -> None:
-        """Sequences of `other` follow those that are here, which all have `room` for more tokens then."""
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another token."""
+        return self.length == self._store.shape[4]
+
+    def grow(self, room: int) -> None:
+        """Makes room for more tokens."""
+        self._move(len(self._starts), self.length - min(self._starts), room)
+
+    def join(self, other: "Cache", room: int, rows: int = 0) -> None:
+        """Sequences of `other` follow those that are here, which all have `room` for more tokens then. Where new memory is needed for
+        that, there is some for as many as `rows` sequences.
+        """
         here, there, start = len(self._starts), len(other._starts), min(other._starts)
         span = other.length - start
         if here + there > self._all_rows.shape[2] or span > self.length or self.length + room > self._all_rows.shape[4]:
-            self._move(here + there, max(span, self.length - min(self._starts)), room)
-        rows, slots = slice(here, here + there), slice(self.length - span, self.length)
-        self._all_rows[:, :, rows, :, slots] = other._store[..., start : other.length, :]
+            self._move(max(rows, here + there), max(span, self.length - min(self._starts)), room)
+        new, slots = slice(here, here + there), slice(self.length - span, self.length)
+        self._all_rows[:, :, new, :, slots] = other._store[..., start : other.length, :]
         self._store = self._all_rows[:, :, : here + there]
         self._starts += [self.length - other.length + begin for begin in other._starts]
         self._mask = self._all_masks[: here + there]
