@@ -1,8 +1,9 @@
 from collections.abc import Callable
 
+import pytest
 import torch
 
-from llamaherd.assistant.local import Assistant
+from llamaherd.assistant.local import Assistant, Trim
 from llamaherd.chat.dialogue import Message, checked
 from llamaherd.core.seeds import torch_rng
 from llamaherd.generate.config import SamplingConfig
@@ -37,3 +38,15 @@ def test_what_one_adapter_read_is_not_what_another_one_sees(make_tiny: Callable[
     assert said(switched) == said(plain) != loud
     switched.use("loud")
     assert said(switched) == loud
+
+
+@pytest.mark.parametrize(
+    ("pieces", "before", "expected"),
+    [
+        ([" ", "", " Ada ", " ", "lives\n", " "], True, ["", "", "Ada", "", "  lives", ""]),
+        ([" ", "Ada", " "], False, ["", " Ada", ""]), ([" ", "\n"], True, ["", ""]),
+    ],
+)  # fmt: skip
+def test_the_space_around_a_text_in_pieces_goes(pieces: list[str], before: bool, expected: list[str]) -> None:
+    trim = Trim(before)
+    assert [trim.feed(piece) for piece in pieces] == expected

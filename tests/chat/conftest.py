@@ -7,7 +7,7 @@ from llamaherd.tokenizer.training import TokenizerConfig, train_tokenizer
 class Letters:
     """One id per character, so that ids and masks can be worked by hand."""
 
-    bos_id, eos_id = 1, 2
+    bos_id, eos_id, longest_piece = 1, 2, 1
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]

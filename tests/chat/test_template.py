@@ -6,8 +6,17 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llamaherd.chat.dialogue import TAGS, Dialogue, Message, Trained, checked, tag_in
-from llamaherd.chat.template import CHAT_TEMPLATE, Rendered, encode_dialogue, encode_prompt, message_spans, pair_texts, read_answer
-from llamaherd.tokenizer.sentencepiece import Tokenizer
+from llamaherd.chat.template import (
+    CHAT_TEMPLATE,
+    Rendered,
+    encode_continued,
+    encode_dialogue,
+    encode_prompt,
+    message_spans,
+    pair_texts,
+    read_answer,
+)
+from llamaherd.tokenizer.sentencepiece import SPACE, Tokenizer
 
 contents = st.one_of(st.text(max_size=12), st.sampled_from([" a ", "\n b\n\n", "1 2  3", "<s>", "</s> x", "é😀", "\u00a0c\u3000"]))
 contents = contents.filter(lambda text: text.strip() != "" and tag_in(text) is None)
@@ -187,3 +196,23 @@ def test_the_jinja_twin_refuses_tags(tag: str, place: int):
     messages[place]["content"] += tag
     with pytest.raises(ValueError, match=f"message {place + 1} contains the template tag"):
         jinja(messages)
+
+
+def test_an_answer_that_goes_on_stands_open(letters: Any):
+    begun = checked([*talk("one", "1", "two").messages, Message("assistant", "so far ")])
+    assert "".join(map(letters.piece, encode_continued(begun, letters))) == "<s>[INST] one [/INST] 1 </s><s>[INST] two [/INST] so far"
+    nothing = checked([Message("user", "one"), Message("assistant", " ")])
+    assert encode_continued(nothing, letters) == encode_prompt(nothing.prompt, letters)
+    with pytest.raises(AssertionError):
+        encode_continued(talk("one"), letters)
+
+
+@given(dialogue=dialogues())
+def test_what_goes_on_is_the_pair_before_its_last_space_and_end(tokenizer: Tokenizer, dialogue: Dialogue):
+    whole = encode_dialogue(dialogue, tokenizer).ids
+    begun = encode_continued(dialogue, tokenizer)
+    if dialogue.last.content.strip():
+        assert begun == whole[: len(begun)]
+        assert "".join(map(tokenizer.piece, whole[len(begun) :])) == f"{SPACE}</s>"
+    else:
+        assert begun == encode_prompt(dialogue.prompt, tokenizer)

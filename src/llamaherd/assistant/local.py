@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..chat.dialogue import Dialogue, tag_in
-from ..chat.fit import demand_room, fit_prompt
-from ..chat.template import encode_prompt, read_answer
+from ..chat.fit import demand_room, encode_open, fit_prompt
+from ..chat.template import read_answer
 from ..checkpoints.adapted import demand_base
 from ..checkpoints.peft import lay_over, read_adapter
 from ..checkpoints.quantized import load_for_inference
@@ -19,6 +19,23 @@ from ..generate.sequence import Completion
 from ..model.lora import switch
 from ..model.transformer import Transformer
 from ..tokenizer.sentencepiece import Tokenizer
+
+
+class Trim:
+    """A text that comes in pieces, without the space before and after it. `before`: whether the space before it goes too."""
+
+    def __init__(self, before: bool = True):
+        self._started, self._held = not before, ""
+
+    def feed(self, piece: str) -> str:
+        """What is certain to stand inside after one more piece."""
+        if not self._started:
+            piece = piece.lstrip()
+            self._started = bool(piece)
+        piece = self._held + piece
+        shown = piece.rstrip()
+        self._held = piece[len(shown) :]
+        return shown
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,8 @@ class Assistant:
         self.memory = Memory()  # what it knew was made with other weights
 
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
-        return encode_prompt(dialogue, self.tokenizer)
+        """Ids of what the model goes on from: a dialogue that ends with a user, or one whose last answer was begun."""
+        return encode_open(dialogue, self.tokenizer)
 
     def demand_room(self, dialogue: Dialogue, where: str) -> None:
         """Raises UserError when a prompt fills the context and so leaves no room for an answer."""
@@ -123,19 +141,11 @@ class Assistant:
 
     def stream_ids(self, prompt: Sequence[int], config: SamplingConfig, seed: int, strip: bool = False) -> Iterator[str]:
         """Text after a raw prompt of ids; with `strip`, without the space before and after."""
-        engine = Engine(self.model, self.stop_ids, self.tokenizer, rows=1, memory=self.memory, invariant=self.invariant)
-        started, held = not strip, ""
+        engine = Engine(self.model, self.stop_ids, self.tokenizer, rows=1, memory=self.memory, continuous=False, invariant=self.invariant)
+        trim = Trim()
         engine.add(prompt, config, seed)
         while engine.busy:
             pieces = [event.text for event in engine.step()]  # none while a prompt is read
             piece = "".join(pieces)
-            if not started:
-                piece = piece.lstrip()
-                started = bool(piece)
-            piece = held + piece
-            shown = piece.rstrip() if strip else piece
-            held = piece[len(shown) :]
-            if shown:
+            if shown := trim.feed(piece) if strip else piece:
                 yield shown
-        if held and not strip:
-            yield held

@@ -84,6 +84,17 @@ def _has_lone_surrogate(text: str) -> bool:
     return False
 
 
+def demand_text(message: Message, name: str) -> None:
+    """Raises DialogueError, beginning with `name`, unless the text is valid Unicode, free of tags, and not empty where a user speaks."""
+    tag = tag_in(message.content)
+    if tag:
+        raise TagError(f"{name}: contains the template tag {tag}, which would forge a turn; remove it")
+    if _has_lone_surrogate(message.content):
+        raise DialogueError(f"{name}: contains a lone surrogate, which is not valid Unicode text; remove it")
+    if message.role == "user" and not message.content.strip():
+        raise DialogueError(f"{name}: is empty; a user message needs text")
+
+
 def checked(messages: Sequence[Message], trained: Trained = "all", where: str = "") -> Dialogue:
     """A Dialogue of these messages. Raises DialogueError unless roles are in order, texts valid Unicode and free of tags."""
     prefix = f"{where}: " if where else ""
@@ -95,13 +106,7 @@ def checked(messages: Sequence[Message], trained: Trained = "all", where: str = 
         expected = "system or user" if index == 0 else "user" if after_system % 2 == 0 else "assistant"
         if message.role not in expected.split(" or "):
             raise DialogueError(f"{name}: expected {expected} here; roles go [system] user assistant user assistant ...")
-        tag = tag_in(message.content)
-        if tag:
-            raise TagError(f"{name}: contains the template tag {tag}, which would forge a turn; remove it")
-        if _has_lone_surrogate(message.content):
-            raise DialogueError(f"{name}: contains a lone surrogate, which is not valid Unicode text; remove it")
-        if message.role == "user" and not message.content.strip():
-            raise DialogueError(f"{name}: is empty; a user message needs text")
+        demand_text(message, name)
     return Dialogue(tuple(messages), trained)
 
 

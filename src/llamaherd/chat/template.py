@@ -102,8 +102,23 @@ def _shared(beginning: Sequence[int], ids: Sequence[int]) -> int:
 def encode_prompt(dialogue: Dialogue, tokenizer: Tokenizer) -> list[int]:
     """Ids of a dialogue that ends with a user, up to where the answer begins."""
     assert dialogue.last.role == "user", "a prompt ends with a user message"
+    return _open(pair_texts(dialogue), tokenizer)
+
+
+def encode_continued(dialogue: Dialogue, tokenizer: Tokenizer) -> list[int]:
+    """Ids of a dialogue whose last message, an assistant's, goes on: those of the pair without its last space, and without end.
+
+    Space at the end of what was said so far goes too: the tokens of words hold the space before them. An empty answer leaves the prompt.
+    """
+    assert dialogue.last.role == "assistant", "what goes on is an answer"
+    texts = pair_texts(dialogue)
+    return _open([*texts[:-1], texts[-1].rstrip()], tokenizer)
+
+
+def _open(texts: Sequence[str], tokenizer: Tokenizer) -> list[int]:
+    """Ids of pairs, the last of which has no end yet."""
     ids: list[int] = []
-    for text in pair_texts(dialogue):
+    for text in texts:
         ids += [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
     return ids[:-1]
 

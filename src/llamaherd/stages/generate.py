@@ -7,8 +7,10 @@ from ..chat.dialogue import Dialogue, Message, checked
 from ..chat.fit import Overflow, told
 from ..core.config import Config
 from ..core.errors import UserError
-from ..core.seeds import seed_for
 from ..generate.config import SamplingConfig
+
+SEEDS = 1 << 64
+"""The engine's seeds are this many; a negative one counts from the end."""
 
 
 class GenerateConfig(Config):
@@ -46,7 +48,7 @@ def run(config: GenerateConfig) -> None:
     if len(config.adapters) > 1:
         raise UserError(f"--adapter is given {len(config.adapters)} times; one answer is by one adapter, chat switches between several")
     adapters = adapter_places(config.adapters)
-    seed = seed_for(config.seed, "generate")
+    seed = config.seed % SEEDS
     if config.raw:
         if given := [name for name in ("system", "history") if getattr(config, name) is not None]:
             raise UserError(f"--{given[0]} has no place in a --raw prompt; leave one of them out")

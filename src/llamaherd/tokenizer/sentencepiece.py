@@ -6,6 +6,7 @@ exception that is SentencePiece's own: U+2581 (the mark it writes for a space) c
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
@@ -98,6 +99,11 @@ class Tokenizer:
         piece: str = self._processor.id_to_piece(id)
         return piece
 
+    @cached_property
+    def longest_piece(self) -> int:
+        """Characters of the longest piece: no text has fewer tokens than its characters over this."""
+        return max(len(self.piece(id)) for id in range(self.vocab_size))
+
     def score(self, id: int) -> float:
         """What the trainer gave the piece: in a BPE model, the higher, the earlier it is merged."""
         score: float = self._processor.get_score(id)
@@ -114,12 +120,15 @@ class Tokenizer:
 
 
 class TextStream:
-    """Text of ids that come one by one; what `feed` and the last `close` return adds up to `decode` of all of them."""
+    """Text of ids that come one by one; what `feed` and the last `close` return adds up to `decode` of all of them.
 
-    def __init__(self, tokenizer: Tokenizer):
+    `begun`: text stands before, so a space at the start is said, which `decode` would leave out.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, begun: bool = False):
         self._tokenizer = tokenizer
         self._held = bytearray()
-        self._begun = not tokenizer.prefixes_space
+        self._begun = begun or not tokenizer.prefixes_space
 
     def feed(self, id: int) -> str:
         """The text that is certain now: a character made of several bytes comes with its last one."""
