@@ -14,8 +14,8 @@ import uvicorn
 from llamaherd.checkpoints.huggingface import save_model
 from llamaherd.core.config import build
 from llamaherd.model.transformer import Transformer
-from llamaherd.serve.app import create_app
 from llamaherd.serve.config import ServeConfig
+from llamaherd.serve.server import make_server
 from llamaherd.serve.service import Service
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
@@ -35,6 +35,13 @@ class Running:
             time.sleep(0.01)
         assert self.service.state == "ready", self.service.why
 
+    def wait_empty(self, seconds: float = 1.0) -> None:
+        """Fails when sequences are still open after so long."""
+        deadline = time.monotonic() + seconds
+        while self.open:
+            assert time.monotonic() < deadline, f"{self.open} sequences are still open"
+            time.sleep(0.005)
+
     @property
     def open(self) -> int:
         """Sequences that wait or are at work."""
@@ -45,7 +52,7 @@ class Running:
 def running(ready: bool = True, **settings: Any) -> Iterator[Running]:
     """Settings as in ServeConfig."""
     service = Service(build(ServeConfig, {"port": 0, **settings}))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning", access_log=False))
+    server = make_server(service)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -86,3 +93,11 @@ def up(talkers: Path) -> Iterator[Running]:
     """One server for a module's tests, with both models."""
     with running(models=[str(talkers / "short"), str(talkers / "endless")]) as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keys and conversations of servers that name no folder: not those of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLAMAHERD_STATE", str(tmp_path_factory.mktemp("state")))
+        yield

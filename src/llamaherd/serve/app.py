@@ -5,27 +5,57 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from .api import about, chat
+from .access import Access
+from .api import about, chat, completions, conversations, metrics, moderations, render, rewards, tokens
+from .bodies import Bodies
+from .door import Door, asks_for_keys
 from .errors import add_handlers
+from .journal import Journal, open_log
+from .keys import Keys
+from .metrics import Measured
+from .page import routes as page
+from .renderer import Renderer
 from .service import Service
 
-ROUTERS = (about.router, chat.router)
+ROUTERS = (
+    about.router, chat.router, completions.router, tokens.router, moderations.router, rewards.router, metrics.router,
+    conversations.router, render.router, page.router,
+)  # fmt: skip
 
 
-def create_app(service: Service) -> FastAPI:
-    """Loading begins when the server starts, so that it can say from the first moment that it loads."""
+class App(FastAPI):
+    """Routes, and before them, from the outside in: what is counted, the journal, the door, who asks, and what bodies must be."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Around everything of the framework, so that its own answers, to paths that do not exist or to errors, pass through all of them."""
+        service: Service = self.state.service
+        config = service.config
+        inner: ASGIApp = Bodies(super().build_middleware_stack(), config.limits, {"/api/import": config.store.import_bytes})
+        if asks_for_keys(config):
+            inner = Access(inner, config, Keys(config.folder))
+        self.state.door = Door(inner, service)
+        outer: ASGIApp = Journal(self.state.door, open_log(config.log), config.log_text) if config.log else self.state.door
+        return Measured(outer, service.metrics)
+
+
+def create_app(service: Service) -> App:
+    """Loading begins when the server starts, so that it can say from the first moment that it loads. Raises UserError for names and files."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(service.start())
         yield
-        await loading
+        loading.cancel()  # who was told to end does not wait for a model to be read
         await asyncio.to_thread(service.close)
+        await app.state.renderer.close()
 
-    app = FastAPI(title="llamaherd", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = App(title="llamaherd", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
+    app.state.renderer = Renderer()
     add_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.middleware_stack = app.build_middleware_stack()
     return app

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from ..core.errors import UserError, one_line
 
@@ -14,6 +15,9 @@ KINDS = {
     405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 429: "rate_limit_error", 431: "invalid_request_error",
     500: "server_error", 503: "unavailable_error", 504: "timeout_error",
 }  # fmt: skip
+
+CODE = "llamaherd.code"
+"""Where the scope of a request that was refused says why."""
 
 
 class ApiError(Exception):
@@ -30,7 +34,19 @@ class ApiError(Exception):
 
     @property
     def response(self) -> JSONResponse:
-        return JSONResponse(self.body, self.status, self.headers)
+        return _Told(self)
+
+
+class _Told(JSONResponse):
+    """Leaves its code in the scope, for whoever counts."""
+
+    def __init__(self, error: ApiError):
+        super().__init__(error.body, error.status, error.headers)
+        self._code = error.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[CODE] = self._code
+        await super().__call__(scope, receive, send)
 
 
 def busy(retry_after_s: int = 1) -> ApiError:
@@ -52,6 +68,10 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def of_the_framework(_: Request, error: HTTPException) -> JSONResponse:
         return ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {})).response
+
+    @app.exception_handler(Exception)
+    async def of_the_server(_: Request, error: Exception) -> JSONResponse:
+        return ApiError(500, f"the server failed ({type(error).__name__}); its log says where").response
 
     @app.exception_handler(RequestValidationError)
     async def of_the_schema(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -12,13 +12,18 @@ from typing import Literal
 from ..assistant.local import Assistant
 from ..assistant.open import adapter_places
 from ..checkpoints.adapted import demand_base
-from ..core.artifacts import model_path
 from ..core.device import free_memory_bytes
 from ..core.errors import UserError, did_you_mean
 from ..model.packed import pack
-from ..reward.model import RewardModel
 from .config import ServeConfig
 from .errors import ApiError
+from .grammar import Grammars
+from .guard import Guard
+from .metrics import Metrics
+from .rewards import Rewards, named
+from .store.conversations import Conversations
+from .store.database import Database
+from .turns import Turns
 from .worker import Worker
 
 State = Literal["loading", "ready", "draining", "failed"]
@@ -34,6 +39,7 @@ class Base:
     folder: Path
     adapters: dict[str, Path] = field(default_factory=dict)
     worker: Worker | None = None
+    grammars: Grammars | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Served:
         assert self.base.worker is not None, "nothing is asked of a model that is still being loaded"
         return self.base.worker
 
+    @property
+    def grammars(self) -> Grammars:
+        assert self.base.grammars is not None, "nothing is asked of a model that is still being loaded"
+        return self.base.grammars
+
 
 class Service:
     """Made before anything is loaded: raises UserError for names, folders and adapters that cannot be served."""
@@ -59,45 +70,76 @@ class Service:
         self.state: State = "loading"
         self.why = ""
         """Of a state that is not ready, for people."""
-        self.guard: RewardModel | None = None
+        self.compute = Turns()
+        """Held by whatever computes, so that models and reward models that share a processor take turns."""
+        self.metrics = Metrics()
+        self.guard: Guard | None = None
+        self._loader: threading.Thread | None = None
         self._bases = _bases(config)
         names: list[tuple[str, Base, str | None]] = [(base.name, base, None) for base in self._bases]
         names += [(adapter, base, adapter) for base in self._bases for adapter in base.adapters]
-        now = int(time.time())
+        self.started_s = int(time.time())
         self.models: dict[str, Served] = {}
         for name, base, adapter in names:
             if name in self.models:
                 raise UserError(f"two models are called {name!r}; give one another name, as in OTHER={base.folder}")
-            self.models[name] = Served(name, base, adapter, now)
-        if config.guard.model:
-            model_path(config.guard.model)
+            self.models[name] = Served(name, base, adapter, self.started_s)
+        self.rewards = Rewards(config, self.models)
+        self.metrics.watch(self)
+        self.store = Conversations(Database(config.store.database, config.folder), config.store)
+
+    @property
+    def bases(self) -> list[Base]:
+        """Every folder of weights that is served, loaded or not."""
+        return self._bases
 
     def load(self) -> None:
         """Loads guard and models; takes as long as that takes, so in a thread of its own. What fails is kept in `state` and `why`."""
-        compute = threading.Lock()
+        compute, limits = self.compute, self.config.limits
         try:
-            if self.config.guard.model:
-                self.guard = RewardModel.load(self.config.guard.model)
+            self.rewards.load()
+            if (guard := self.rewards.guard) and guard.model:
+                self.guard = Guard(guard.model, guard.name, self.config.guard, compute, self.metrics, self.config.invariant, limits.waiting)
             for base in self._bases:
                 assistant = Assistant.load(base.folder, base.name, base.adapters, self.config.invariant)
                 if not base.adapters and not self.config.invariant:
                     pack(assistant.model, free_memory_bytes("cpu") or 0)
+                base.grammars = Grammars(assistant.tokenizer, assistant.stop_ids, self.config.grammar)
                 memory_bytes = int(self.config.memory_gib * (1 << 30))
-                base.worker = Worker(assistant, self.config.limits.waiting, compute, self.config.rows, memory_bytes)
-            self.state = "ready"
+                base.worker = Worker(assistant, limits.waiting, compute, self.config.rows, memory_bytes, limits.deadline_s)
+                base.worker.stats.observer = self.metrics.observer(base.name)
+            if self.state == "loading":  # not when it was told to end meanwhile
+                self.state = "ready"
         except (UserError, OSError, RuntimeError, MemoryError) as error:  # the server is up already and says so to whoever asks
             self.state, self.why = "failed", str(error)
-            log.exception("loading failed")
+            if not isinstance(error, UserError):
+                log.exception("loading failed")
 
     async def start(self) -> None:
-        """Loads beside the event loop."""
-        await asyncio.to_thread(self.load)
+        """Loads beside the event loop, in a thread that does not hold up the end of the process."""
+        self._loader = threading.Thread(target=self.load, name="loading", daemon=True)
+        self._loader.start()
+        while self.loading:
+            await asyncio.sleep(0.02)
+        if self.state == "loading":
+            self.state, self.why = "failed", "an error of its own, see the log"
+
+    @property
+    def loading(self) -> bool:
+        """Whether models are being read, also after the server was told to end."""
+        return self._loader is not None and self._loader.is_alive()
 
     def close(self) -> None:
         """Ends all workers."""
         for base in self._bases:
             if base.worker:
                 base.worker.close()
+            if base.grammars:
+                base.grammars.close()
+        if self.guard:
+            self.guard.close()
+        self.rewards.close()
+        self.store.database.close()
 
     def demand_ready(self) -> None:
         """Raises ApiError while models are loaded, or after the server was told to end."""
@@ -115,18 +157,10 @@ class Service:
 
 
 def _bases(config: ServeConfig) -> list[Base]:
-    bases = [_named(spec) for spec in config.models]
+    bases = [Base(*named(spec)) for spec in config.models]
     for name, place in adapter_places(config.adapters).items():
         _base_of(place, bases).adapters[name] = place
     return bases
-
-
-def _named(spec: str) -> Base:
-    name, equals, place = spec.partition("=")
-    if not equals or Path(spec).exists():
-        folder = model_path(spec)
-        return Base(folder.name, folder)
-    return Base(name, model_path(place))
 
 
 def _base_of(adapter: Path, bases: Iterable[Base]) -> Base:

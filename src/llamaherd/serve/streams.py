@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -37,15 +38,18 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 
 
 class EventStream(Response):
-    """Server-sent events, one JSON object each, `[DONE]` after the last. `silence_s`: longest that a client may leave a piece unread."""
+    """Server-sent events, one JSON object each, `[DONE]` after the last. `silence_s`: longest that a client may leave a piece unread.
+
+    `end` is called when all is said, and when nobody listens any more, be it before the first event was asked for.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[dict[str, Any]], silence_s: float):
+    def __init__(self, events: AsyncIterator[dict[str, Any]], silence_s: float, end: Callable[[], None] = lambda: None):
         super().__init__()
         del self.headers["content-length"]
         self.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._events, self._silence_s = events, silence_s
+        self._events, self._silence_s, self._end = events, silence_s, end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender, gone = asyncio.create_task(self._send(send)), asyncio.create_task(_gone(receive))
@@ -55,22 +59,25 @@ class EventStream(Response):
             for one in (sender, gone):
                 one.cancel()
             await asyncio.gather(sender, gone, return_exceptions=True)
+            self._end()
 
     async def _send(self, send: Send) -> None:
         async def write(text: str, more: bool = True) -> None:
             message = {"type": "http.response.body", "body": text.encode(), "more_body": more}
-            await asyncio.wait_for(send(message), self._silence_s)
+            async with asyncio.timeout(self._silence_s):  # wait_for may swallow a cancellation before Python 3.12
+                await send(message)
 
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            async for event in _with_pings(self._events):
-                await write(": ping\n\n" if event is None else f"data: {json.dumps(event, ensure_ascii=False)}\n\n")
+            async with aclosing(_with_pings(self._events)) as events:
+                async for event in events:
+                    await write(": ping\n\n" if event is None else f"data: {json.dumps(event, ensure_ascii=False)}\n\n")
         except ApiError as error:
             await write(f"data: {json.dumps(error.body, ensure_ascii=False)}\n\n")
         await write("data: [DONE]\n\n", more=False)
 
 
-async def _with_pings(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any] | None]:
+async def _with_pings(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[dict[str, Any] | None, None]:
     iterator = aiter(events)
     coming: asyncio.Future[dict[str, Any]] | None = None
     try:

@@ -7,74 +7,125 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
 
 from ..assistant.local import Assistant
-from ..generate.config import SamplingConfig
+from ..core.errors import UserError
 from ..generate.constraint import Constraint
-from ..generate.engine import Engine
+from ..generate.engine import Engine, room_for
 from ..generate.memory import Memory
 from ..generate.sequence import Event
 from .errors import ApiError, busy
+from .ticket import Asked as Asked
+from .ticket import Ticket as Ticket
 
 log = logging.getLogger(__name__)
 
+DRAIN_POLL_S = 0.02
 
-@dataclass(frozen=True)
-class Asked:
-    """One sequence: ids to go on from, and how."""
-
-    prompt: Sequence[int]
-    sampling: SamplingConfig
-    seed: int
-    adapter: str | None = None
-    owner: str = ""
-    """Beginnings are remembered for each owner apart, so that nobody learns from the time it takes what others wrote."""
-    constraint: Constraint | None = None
+Latency = Literal["first_token", "token"]
+"""Seconds from `submit` to a sequence's first token, and from each token to its next."""
+Observer = Callable[[Latency, Sequence[float]], None]
+"""Told of latencies in seconds, those of one step in one call, by the worker's thread; it must neither wait nor raise."""
 
 
-class Ticket:
-    """A sequence that waits or is at work, seen from the event loop. Iterate over it for its events, the last of which has a reason."""
+@dataclass
+class Stats:
+    """Counts of one worker since its start. Only its thread changes them, so whoever reads them needs no lock."""
 
-    def __init__(self, worker: "Worker", asked: Asked):
-        self.asked, self._worker = asked, worker
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
-        self.gone = False
-        """Whether it was cancelled."""
+    waiting: int = 0
+    """Sequences that have no token yet: they wait, or their prompts are read. Now."""
+    running: int = 0
+    """Sequences that have tokens and go on. Now."""
+    finished: dict[str, int] = field(default_factory=lambda: {"stop": 0, "length": 0})
+    """Sequences that came to their end, by reason."""
+    cancelled: int = 0
+    failed: int = 0
+    """Sequences that ended with an error."""
+    prompt_tokens_read: int = 0
+    """Counted, as the next ones, when a sequence has its first token."""
+    prompt_tokens_known: int = 0
+    """Tokens of prompts that were found in memory, and so not read."""
+    tokens: int = 0
+    """Tokens that were made."""
+    steps: int = 0
+    step_s: float = 0.0
+    """Seconds in steps, without waiting for the processor's other models."""
+    observer: Observer | None = None
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        while True:
-            event = await self._events.get()
-            if isinstance(event, Exception):
-                raise event
-            yield event
-            if event.reason:
-                return
 
-    def cancel(self) -> None:
-        """Frees its place, wherever it stands; no harm when it has ended."""
-        self.gone = True
-        self._worker.cancel(self)
+class ConstraintBroke(UserError):
+    """A constraint failed by no fault of its user."""
 
-    def tell(self, event: Event | Exception) -> None:
-        """From the event loop only."""
-        self._events.put_nowait(event)
+
+class Guarded:
+    """A constraint that raises nothing but UserError, and allows ids of one vocabulary."""
+
+    def __init__(self, constraint: Constraint, pieces: int):
+        self._constraint, self._pieces = constraint, pieces
+
+    def allowed(self) -> Tensor | None:
+        try:
+            allowed = self._constraint.allowed()
+            if allowed is not None and (allowed.shape != (self._pieces,) or allowed.dtype != torch.bool):
+                raise TypeError(f"a mask of {self._pieces} bool was expected")
+            return allowed
+        except UserError:
+            raise
+        except Exception as error:
+            raise _broke(error) from None
+
+    def take(self, id: int) -> None:
+        try:
+            self._constraint.take(id)
+        except UserError:
+            raise
+        except Exception as error:
+            raise _broke(error) from None
+
+
+def _broke(error: Exception) -> ConstraintBroke:
+    # Its message may hold what somebody said, and so stays out of the log.
+    log.error("a constraint failed: %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return ConstraintBroke(f"what the answer is to obey failed ({type(error).__name__})")
+
+
+@dataclass(eq=False)
+class Desk:
+    """The engine of one adapter and the tickets of its sequences by number."""
+
+    adapter: str | None
+    engine: Engine
+    tickets: dict[int, Ticket] = field(default_factory=dict)
 
 
 class Worker:
-    """The thread of one model. `compute` is held during steps: models that share a processor take turns."""
+    """The thread of one model. `compute` is held during steps: models that share a processor take turns (serve/turns.py).
+
+    Raises UserError when the model's engine cannot be had on this machine.
+    """
 
     def __init__(
-        self, assistant: Assistant, waiting: int, compute: threading.Lock, rows: int | None = None, memory_bytes: int = 0,
+        self, assistant: Assistant, waiting: int, compute: AbstractContextManager[object], rows: int | None = None, memory_bytes: int = 0,
+        deadline_s: float | None = None,
     ):  # fmt: skip
         self.assistant, self._most, self._compute, self._rows, self._memory_bytes = assistant, waiting, compute, rows, memory_bytes
-        self._engines: dict[str | None, Engine] = {}
-        self._tickets: dict[tuple[str | None, int], Ticket] = {}
-        self._inbox: queue.SimpleQueue[tuple[str, Ticket | None]] = queue.SimpleQueue()
+        self._deadline_s = deadline_s
+        self.stats = Stats()
+        self._desks: dict[str | None, Desk] = {}
+        self._inbox: queue.SimpleQueue[tuple[Literal["add", "cancel", "end", "close"], Ticket | None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of what follows, and of the order in which orders are given
         self._open = 0
-        self._lock = threading.Lock()
+        self._refusal: tuple[str, str] | None = None
+        self._desk(None)
         self._thread = threading.Thread(target=self._run, name=f"model {assistant.name}", daemon=True)
         self._thread.start()
 
@@ -83,116 +134,254 @@ class Worker:
         """Sequences that wait or are at work."""
         return self._open
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is anyone to work; False after `close`, and should the thread ever die."""
+        return self._thread.is_alive()
+
     def submit(self, asked: Sequence[Asked]) -> list[Ticket]:
-        """All of them, or none: raises ApiError when there is no room for so many. From the event loop only."""
+        """All of them, or none: raises ApiError when there is no room for so many, and UserError for prompts that cannot be gone on
+        with. From the event loop only.
+        """
+        for one in {id(one.prompt): one for one in asked}.values():
+            self._demand_fit(one)
+        if len(asked) > self._most:
+            raise ApiError(400, f"{len(asked)} answers were asked for at once, and the server's queue has room for {self._most}")
         with self._lock:
+            if self._refusal:
+                message, code = self._refusal
+                raise ApiError(503, message, code=code, headers={"Retry-After": "5"})
             if self._open + len(asked) > self._most:
                 raise busy()
-            self._open += len(asked)
-        tickets = [Ticket(self, one) for one in asked]
-        for ticket in tickets:
-            self._inbox.put(("add", ticket))
+            tickets = [Ticket(one, self._deadline_s if one.deadline_s is None else one.deadline_s, self.cancel) for one in asked]
+            self._open += len(tickets)
+            for ticket in tickets:
+                self._inbox.put(("add", ticket))
         return tickets
 
     def cancel(self, ticket: Ticket) -> None:
         """See Ticket.cancel."""
         self._inbox.put(("cancel", ticket))
 
+    async def drain(self, seconds: float) -> None:
+        """Takes no more, and waits for what is at work; what is left after so many seconds ends with an error."""
+        self._refuse("the server is ending; try again later", "draining")
+        until = time.monotonic() + seconds
+        while self._open and self.alive and time.monotonic() < until:
+            await asyncio.sleep(DRAIN_POLL_S)
+        self._inbox.put(("end", None))
+        while self._open and self.alive:  # no longer than the step that is being made
+            await asyncio.sleep(DRAIN_POLL_S)
+
     def close(self) -> None:
         """Ends the thread after its step; sequences at work end with an error."""
+        self._refuse("the server is ending; try again later", "draining")
         self._inbox.put(("close", None))
         self._thread.join()
 
+    def _refuse(self, message: str, code: str) -> None:
+        with self._lock:
+            self._refusal = self._refusal or (message, code)
+
+    def _demand_fit(self, asked: Asked) -> None:
+        model = self.assistant.model
+        room_for(asked.prompt, asked.sampling, model, "the prompt")
+        if min(asked.prompt) < 0 or max(asked.prompt) >= model.config.vocab_size:
+            raise UserError(f"the prompt has ids outside of the model's vocabulary, which go from 0 to {model.config.vocab_size - 1}")
+
+    # From here on in the worker's thread.
+
     def _run(self) -> None:
-        while self._take_orders():
-            for adapter, engine in list(self._engines.items()):
-                if engine.busy:
-                    self._step(adapter, engine)
-        for place in list(self._tickets):
-            self._end(place, ApiError(503, "the server ended before the answer did", code="ended"))
+        try:
+            while self._take_orders():
+                for desk in list(self._desks.values()):
+                    if desk.engine.busy:
+                        self._step(desk)
+        except BaseException:
+            log.critical("the thread of a model died")
+            raise
+        finally:
+            self._refuse("the model has stopped; the server must be started again", "failed")
+            while not self._inbox.empty():
+                order, ticket = self._inbox.get()
+                if order == "add" and ticket is not None:
+                    self.stats.waiting += 1
+                    self._fail([ticket], _ended())
+            self._end_all()
 
     def _take_orders(self) -> bool:
         """Adds and cancels what was ordered, and waits for orders when there is nothing to do; False at the end."""
-        idle = not any(engine.busy for engine in self._engines.values())
+        idle = not any(desk.engine.busy for desk in self._desks.values())
+        cancelled: list[Ticket] = []
         while idle or not self._inbox.empty():
             order, ticket = self._inbox.get()
-            if ticket is None:
-                return False
             idle = False
-            if order == "add" and not ticket.gone:
-                self._add(ticket)
+            if order == "close":
+                return False
+            if order == "end":
+                self._end_all()
             elif order == "add":
-                self._close_one()
-            else:
-                self._cancel(ticket)
+                assert ticket is not None
+                self._add(ticket)
+            elif ticket is not None and ticket.number is not None:
+                cancelled.append(ticket)
+        self._drop(cancelled)
         return True
 
     def _add(self, ticket: Ticket) -> None:
         asked = ticket.asked
-        try:
-            if asked.adapter not in self._engines:
-                self._engines[asked.adapter] = self._engine()
-            number = self._engines[asked.adapter].add(
-                asked.prompt, asked.sampling, asked.seed, owner=asked.owner, constraint=asked.constraint
-            )
-        except Exception as error:  # of this one request; the thread goes on for the others
-            self._close_one()
-            self._tell([(ticket, error)])
+        self.stats.waiting += 1
+        if ticket.gone:
+            self.stats.cancelled += 1
+            self._leave([ticket])
             return
-        self._tickets[asked.adapter, number] = ticket
+        try:
+            desk = self._desk(asked.adapter)
+            constraint = Guarded(asked.constraint, self.assistant.tokenizer.vocab_size) if asked.constraint else None
+            ticket.number = desk.engine.add(
+                asked.prompt, asked.sampling, asked.seed, owner=asked.owner, constraint=constraint, begun=asked.begun
+            )
+        except Exception:  # of this one request; the thread goes on for the others
+            log.exception("a request could not be taken")  # what is its user's fault was told in `submit`
+            self._fail([ticket], ApiError(503, "the model cannot take this request now; ask again later", code="failed"))
+            return
+        desk.tickets[ticket.number] = ticket
 
-    def _cancel(self, ticket: Ticket) -> None:
-        for (adapter, number), other in self._tickets.items():
-            if other is ticket:
-                self._engines[adapter].cancel(number)
-                del self._tickets[adapter, number]
-                self._close_one()
-                return
+    def _desk(self, adapter: str | None) -> Desk:
+        """With a new engine when there is none."""
+        if adapter not in self._desks:
+            assistant = self.assistant
+            memory = Memory(self._memory_bytes) if self._memory_bytes else None
+            with self._compute:  # an engine may try its machine
+                assistant.switch(adapter)
+                engine = Engine(
+                    assistant.model, assistant.stop_ids, assistant.tokenizer, rows=self._rows, memory=memory, invariant=assistant.invariant,
+                )  # fmt: skip
+            self._desks[adapter] = Desk(adapter, engine)
+        return self._desks[adapter]
 
-    def _engine(self) -> Engine:
-        assistant = self.assistant
-        memory = Memory(self._memory_bytes) if self._memory_bytes else None
-        return Engine(
-            assistant.model, assistant.stop_ids, assistant.tokenizer, rows=self._rows, memory=memory, invariant=assistant.invariant,
-        )  # fmt: skip
+    def _drop(self, tickets: Sequence[Ticket]) -> None:
+        """Cancels what is still there of these."""
+        numbers: dict[str | None, list[int]] = {}
+        for ticket in tickets:
+            if ticket.number is not None:
+                numbers.setdefault(ticket.asked.adapter, []).append(ticket.number)
+                del self._desks[ticket.asked.adapter].tickets[ticket.number]
+                self.stats.cancelled += 1
+                self._leave([ticket])
+        for adapter, gone in numbers.items():
+            self._free(self._desks[adapter], gone)
 
-    def _step(self, adapter: str | None, engine: Engine) -> None:
+    def _free(self, desk: Desk, numbers: Sequence[int]) -> None:
+        try:
+            desk.engine.cancel(*numbers)
+        except Exception as error:
+            self._lost(desk, error)
+
+    def _step(self, desk: Desk) -> None:
         try:
             with self._compute:
-                self.assistant.switch(adapter)
-                events = engine.step()
-        except Exception as error:  # the engine's state is lost: whoever was in it is told, and the next one gets a new engine
-            log.exception("a step failed")
-            del self._engines[adapter]
-            for place in [place for place in self._tickets if place[0] == adapter]:
-                self._end(place, ApiError(500, f"the model failed ({type(error).__name__}); ask again", code="failed"))
+                started = time.perf_counter()
+                self.assistant.switch(desk.adapter)
+                events = desk.engine.step()
+        except Exception as error:
+            self._lost(desk, error)
             return
-        told = [(self._tickets[adapter, event.sequence], event) for event in events]
+        now = time.perf_counter()
+        self.stats.steps += 1
+        self.stats.step_s += now - started
+        if events:
+            self._hand_out(desk, events, now)
+
+    def _lost(self, desk: Desk, error: Exception) -> None:
+        """The engine's state is lost: whoever was in it is told, and the next one gets a new engine."""
+        log.error("a step failed", exc_info=error)
+        self._desks.pop(desk.adapter, None)
+        self._fail(list(desk.tickets.values()), _as_told(error))
+
+    def _hand_out(self, desk: Desk, events: Sequence[Event], now: float) -> None:
+        stats, told, waited, took = self.stats, [], [], []
         for event in events:
+            ticket = desk.tickets[event.sequence]
+            told.append((ticket, _as_told(event.error) if event.error else event))
+            if event.error:
+                stats.failed += 1
+            elif not ticket.begun:
+                ticket.begun = True
+                stats.waiting -= 1
+                stats.running += 1
+                stats.prompt_tokens_known += event.completion.known_tokens
+                stats.prompt_tokens_read += len(ticket.asked.prompt) - event.completion.known_tokens
+                waited.append(now - ticket.submitted_s)
+            else:
+                took.append(now - ticket.newest_s)
+            ticket.newest_s = now
             if event.reason:
-                del self._tickets[adapter, event.sequence]
-                self._close_one()
+                del desk.tickets[event.sequence]
+                self._leave([ticket])
+                if not event.error:
+                    stats.finished[event.reason] += 1
+        stats.tokens += len(waited) + len(took)
         self._tell(told)
+        if stats.observer:
+            try:
+                stats.observer("first_token", waited)
+                stats.observer("token", took)
+            except Exception:  # whoever counts must not end what is counted
+                log.exception("latencies could not be noted")
+                stats.observer = None
 
-    def _end(self, place: tuple[str | None, int], error: Exception) -> None:
-        ticket = self._tickets.pop(place)
-        self._close_one()
-        self._tell([(ticket, error)])
+    def _end_all(self) -> None:
+        for desk in list(self._desks.values()):
+            there, desk.tickets = desk.tickets, {}
+            self._fail(list(there.values()), _ended())
+            self._free(desk, list(there))
 
-    def _close_one(self) -> None:
+    def _fail(self, tickets: Sequence[Ticket], error: ApiError) -> None:
+        self.stats.failed += len(tickets)
+        self._leave(tickets)
+        self._tell([(ticket, error) for ticket in tickets])
+
+    def _leave(self, tickets: Sequence[Ticket]) -> None:
+        """These are open no more."""
+        for ticket in tickets:
+            ticket.number = None
+            if ticket.begun:
+                self.stats.running -= 1
+            else:
+                self.stats.waiting -= 1
         with self._lock:
-            self._open -= 1
+            self._open -= len(tickets)
 
-    def _tell(self, told: Sequence[tuple[Ticket, Event | Exception]]) -> None:
+    def _tell(self, told: Sequence[tuple[Ticket, Event | ApiError]]) -> None:
         """One call into the event loop for all events of a step."""
-        loops: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Event | Exception]]] = {}
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Event | ApiError]]] = {}
         for ticket, event in told:
-            loops.setdefault(ticket._loop, []).append((ticket, event))
+            loops.setdefault(ticket.loop, []).append((ticket, event))
         for loop, events in loops.items():
-            if not loop.is_closed():
+            try:
                 loop.call_soon_threadsafe(_deliver, events)
+            except RuntimeError:  # the loop is closed: nobody listens any more
+                for ticket, _ in events:
+                    if ticket.number is not None:
+                        self._inbox.put(("cancel", ticket))
 
 
-def _deliver(events: Sequence[tuple[Ticket, Event | Exception]]) -> None:
+def _deliver(events: Sequence[tuple[Ticket, Event | ApiError]]) -> None:
     for ticket, event in events:
         ticket.tell(event)
+
+
+def _ended() -> ApiError:
+    return ApiError(503, "the server ended before the answer did", code="ended")
+
+
+def _as_told(error: Exception) -> ApiError:
+    """Whose fault it was, without the words of a machine."""
+    if isinstance(error, UserError) and not isinstance(error, ConstraintBroke):
+        return ApiError(400, str(error))
+    if isinstance(error, ConstraintBroke):
+        return ApiError(500, str(error), code="failed")
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return ApiError(503, "the server ran out of memory; ask again, or for less", code="out_of_memory", headers={"Retry-After": "5"})
+    return ApiError(500, f"the model failed ({type(error).__name__}); ask again", code="failed")
