@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 
 from .commands import adapters, health, hub, models, plan, recipes, serve, shrink, talk
 from .commands import data as looks
+from .commands import keys as holders
 from .commands.common import Settings, encode_output, settings_file
 from .core.errors import UserError
 
@@ -18,8 +19,10 @@ _PLAIN: dict[str, Any] = {"help_format": "plaintext", "result_action": "return_v
 app = App(name="llamaherd", help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.", **_PLAIN)
 data = App(name="data", help="Documents, shards and a look at what is trained.", **_PLAIN)
 tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
+keys = App(name="keys", help="Who may ask a server: keys by name.", **_PLAIN)
 app.command(data)
 app.command(tokenizer)
+app.command(keys)
 for _command in (
     recipes.run, recipes.claims, health.doctor, health.versions, plan.plan, talk.chat, talk.generate, talk.score, talk.evaluate,
     serve.serve, models.convert, shrink.quantize, adapters.merge, hub.download, hub.upload,
@@ -27,6 +30,9 @@ for _command in (
     app.command(_command)
 for _look in (looks.stats, looks.show, looks.preferences):
     data.command(_look)
+keys.command(holders.add)
+keys.command(holders.listed, name="list")
+keys.command(holders.remove)
 
 
 class Stage(NamedTuple):
@@ -111,7 +117,9 @@ def _settings_help(tokens: Sequence[str]) -> str:
     from .core.config import describe
 
     words = [token for token in tokens if not token.startswith("-")]
-    command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in (*STAGES, "run", "claims", "evaluate", "doctor")), None)
+    command = next(
+        (name for name in (" ".join(words[:2]), *words[:1]) if name in (*STAGES, "run", "claims", "evaluate", "doctor", "serve")), None
+    )
     if command is None:
         return ""
     if command in ("run", "claims"):
@@ -122,6 +130,10 @@ def _settings_help(tokens: Sequence[str]) -> str:
         from .doctor.config import Thresholds
 
         rows = describe(Thresholds)
+    elif command == "serve":
+        from .serve.config import ServeConfig
+
+        rows = describe(ServeConfig)
     else:
         stage = STAGES.get(command)
         rows = describe(_of_stage(stage.module, stage.settings) if stage else _of_stage(*_evaluated(tokens)))

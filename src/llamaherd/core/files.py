@@ -150,10 +150,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _json(text: bytes, where: str, expected: str) -> Any:
-    """A value that can be written as JSON again. Raises UserError that begins with `where`."""
+def parse_json(text: bytes, where: str, expected: str, whole: Callable[[str], int] = int) -> Any:
+    """A value that can be written as JSON again. `whole` reads numbers of digits alone. Raises UserError that begins with `where`."""
     try:
-        value = json.loads(text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
+        value = json.loads(
+            text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=whole, object_pairs_hook=_object
+        )
         if b"\\u" in text:  # an escaped half of a surrogate pair is valid JSON and yet no text that can be written
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UserError as error:
@@ -168,7 +170,7 @@ def _json(text: bytes, where: str, expected: str) -> Any:
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:
-    row = _json(line, where, "each line is one JSON object")
+    row = parse_json(line, where, "each line is one JSON object")
     if not isinstance(row, dict):
         raise UserError(f"{where}: a JSON {type(row).__name__}; each line is one JSON object")
     return row
@@ -177,7 +179,7 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 def _list_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number from 1, object) of a file that is one JSON list."""
     expected = "expected a list of objects, or JSON lines"
-    for number, row in enumerate(_json(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path), expected), 1):
+    for number, row in enumerate(parse_json(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path), expected), 1):
         if not isinstance(row, dict):
             raise UserError(f"{path} row {number}: a JSON {type(row).__name__}; {expected}")
         yield number, row
