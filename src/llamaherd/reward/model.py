@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,10 +52,14 @@ class RewardModel:
         return len(encode_dialogue(dialogue, self.tokenizer).ids) <= self.scorer.config.context
 
     @torch.inference_mode()
-    def logits(self, dialogues: Sequence[Dialogue | Messages], batch_tokens: int = 8192, names: Sequence[str] = ()) -> list[float]:
+    def logits(
+        self, dialogues: Sequence[Dialogue | Messages], batch_tokens: int = 8192, names: Sequence[str] = (),
+        turn: AbstractContextManager[Any] | None = None,
+    ) -> list[float]:  # fmt: skip
         """The score of each dialogue that ends with an assistant, before the sigmoid; the same whatever shares its batch.
 
-        `names` say in errors which dialogue is meant (default: its number and the last question). Raises UserError for a dialogue that breaks a rule or exceeds
+        `names` say in errors which dialogue is meant (default: its number and the last question). `turn` is
+        entered for every batch: a lock, where others use the same processor. Raises UserError for a dialogue that breaks a rule or exceeds
         the context, before any is scored, and for a score that is not a finite number.
         """
         numbers = [f"dialogue {number}" for number in range(1, len(dialogues) + 1)]
@@ -67,7 +73,8 @@ class RewardModel:
             while end < len(encoded) and (end == start or tokens + len(encoded[end]) <= batch_tokens):
                 tokens += len(encoded[end])
                 end += 1
-            scores += self._score(encoded[start:end])
+            with turn or nullcontext():
+                scores += self._score(encoded[start:end])
             start = end
         for score, name in zip(scores, names, strict=True):
             if not math.isfinite(score):
