@@ -1,0 +1,209 @@
+// The token view: every token of an answer shaded by its probability, with what else the model thought of.
+
+const CHUNK_TOKENS = 400;
+const MOST_ALTERNATIVES = 5;
+const LEVELS = [0.9, 0.5, 0.1];
+const PLACES = 1e4;
+const NEVER = -100;
+
+let tooltip = null;
+let shownFor = null;
+let counter = 0;
+
+/**
+ * Pushes what a chunk's `choice.logprobs.content` says onto `list`, in the short form that a node's meta keeps:
+ * [text, log-probability, [[text, log-probability] of the likeliest]].
+ */
+export function collect(list, content) {
+  for (const one of content ?? []) {
+    const others = (one.top_logprobs ?? []).slice(0, MOST_ALTERNATIVES).map((other) => [textOf(other), rounded(other.logprob)]);
+    list.push([textOf(one), rounded(one.logprob), others]);
+  }
+}
+
+// Infinity has no place in JSON, and nothing below this differs for a reader.
+const rounded = (logprob) => Math.max(NEVER, Math.round((logprob ?? NEVER) * PLACES) / PLACES);
+
+/** What a token says; bytes that are no text of their own as `\xE2`. */
+function textOf({ token, bytes }) {
+  if (!bytes) return token;
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(new Uint8Array(bytes));
+  } catch {
+    return bytes.map((byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
+  }
+}
+
+/** exp of the mean negative log-probability; NaN of nothing. */
+export function perplexity(list) {
+  return Math.exp(-list.reduce((sum, [, logprob]) => sum + logprob, 0) / list.length);
+}
+
+/** An element with all tokens of `list` and a line of figures. Arrow keys go from token to token, pointing and tapping show one. */
+export function tokenView(list) {
+  const view = document.createElement("div");
+  view.className = "token-view";
+  view.append(figures(list), legend());
+  const tokens = document.createElement("div");
+  Object.assign(tokens, { className: "tokens", role: "group", ariaLabel: "Tokens of this answer. Arrow keys go from one to the next." });
+  view.append(tokens);
+  fill(tokens, list, 0);
+  const at = (event) => event.target.closest?.(".token");
+  tokens.addEventListener("pointerover", (event) => at(event) && show(at(event), list));
+  tokens.addEventListener("pointerleave", (event) => !tooltip?.contains(event.relatedTarget) && hideSoon(tokens));
+  tokens.addEventListener("focusin", (event) => at(event) && show(at(event), list));
+  tokens.addEventListener("focusout", () => hide());
+  tokens.addEventListener("click", (event) => at(event)?.focus());
+  tokens.addEventListener("keydown", (event) => move(event, tokens));
+  return view;
+}
+
+function figures(list) {
+  const line = document.createElement("p");
+  line.className = "token-figures";
+  const unlikely = list.filter(([, logprob]) => Math.exp(logprob) < LEVELS[2]).length;
+  const said = list.length
+    ? `${list.length.toLocaleString("en")} ${list.length === 1 ? "token" : "tokens"} · perplexity ${perplexity(list).toPrecision(3)} · ${unlikely} below 10%`
+    : "No tokens are known of this answer.";
+  line.textContent = said;
+  return line;
+}
+
+function legend() {
+  const line = document.createElement("p");
+  line.className = "token-legend";
+  line.append("Probability: ");
+  ["90% or more", "50% or more", "10% or more", "less"].forEach((words, level) => {
+    const sample = document.createElement("span");
+    sample.className = `token-sample level-${level}`;
+    sample.textContent = words;
+    line.append(sample, " ");
+  });
+  return line;
+}
+
+/** A few hundred tokens a frame. */
+function fill(tokens, list, first) {
+  for (let index = first; index < Math.min(first + CHUNK_TOKENS, list.length); index++) {
+    const [text, logprob] = list[index];
+    const probability = Math.exp(logprob);
+    const token = document.createElement("span");
+    const level = LEVELS.findIndex((least) => probability >= least);
+    token.className = `token level-${level < 0 ? LEVELS.length : level}`;
+    token.style.setProperty("--unlikely", `${Math.round(100 * (1 - probability))}%`);
+    token.textContent = /\S/.test(text) ? text : visible(text);
+    Object.assign(token, { tabIndex: index ? -1 : 0, role: "button", ariaLabel: `${spoken(text)}, ${percent(logprob)}` });
+    token.dataset.index = index;
+    tokens.append(token);
+    if (text.includes("\n")) tokens.append(document.createElement("br"));
+  }
+  if (first + CHUNK_TOKENS < list.length) requestAnimationFrame(() => fill(tokens, list, first + CHUNK_TOKENS));
+}
+
+/** Spaces and line ends as signs, where nothing else would be seen. */
+export function visible(text) {
+  return text === "" ? "∅" : text.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");
+}
+
+function spoken(text) {
+  return text.trim() || (text.includes("\n") ? "line end" : text ? "space" : "nothing");
+}
+
+/** A probability as words for people: never 0% or 100% of what is neither. */
+export function percent(logprob) {
+  const value = 100 * Math.exp(logprob);
+  if (value < 0.01) return "under 0.01%";
+  if (value > 99.99 && logprob < 0) return "over 99.99%";
+  return `${value < 1 ? value.toFixed(2) : value < 99 ? value.toFixed(1) : value.toFixed(2)}%`;
+}
+
+function move(event, tokens) {
+  const here = event.target.closest(".token");
+  if (!here) return;
+  const all = tokens.querySelectorAll(".token");
+  const index = Number(here.dataset.index);
+  const to = { ArrowRight: index + 1, ArrowDown: index + 1, ArrowLeft: index - 1, ArrowUp: index - 1, Home: 0, End: all.length - 1 }[event.key];
+  if (event.key === "Escape" && shownFor) {
+    hide();
+    event.stopPropagation();
+    event.preventDefault();
+  } else if (to !== undefined && all[to]) {
+    event.preventDefault();
+    here.tabIndex = -1;
+    all[to].tabIndex = 0;
+    all[to].focus();
+  }
+}
+
+// --- the tooltip -----------------------------------------------------------------------------------------------------------------
+
+function show(token, list) {
+  if (shownFor === token) return;
+  hide();
+  shownFor = token;
+  const [text, logprob, others] = list[Number(token.dataset.index)];
+  tooltip = document.createElement("div");
+  Object.assign(tooltip, { className: "token-tooltip", role: "tooltip", id: `token-tooltip-${++counter}` });
+  tooltip.append(table(text, logprob, others));
+  tooltip.addEventListener("pointerleave", () => hideSoon(token.parentElement));
+  (token.closest("dialog") ?? document.body).append(tooltip);
+  token.setAttribute("aria-describedby", tooltip.id);
+  place(token);
+  document.addEventListener("scroll", follow, true);
+  document.addEventListener("keydown", onEscape, true);
+}
+
+function table(text, logprob, others) {
+  const listed = others.some(([other]) => other === text) ? others : [[text, logprob], ...others];
+  const rows = document.createElement("table");
+  rows.createCaption().textContent = `“${visible(text)}” ${percent(logprob)}`;
+  for (const [other, value] of listed) {
+    const row = rows.insertRow();
+    if (other === text) row.className = "chosen";
+    row.insertCell().textContent = other === text ? "✓" : "";
+    row.insertCell().textContent = visible(other);
+    const bar = document.createElement("meter");
+    Object.assign(bar, { min: 0, max: 1, value: Math.exp(value), ariaLabel: `probability of ${spoken(other)}` });
+    row.insertCell().append(bar);
+    row.insertCell().textContent = percent(value);
+  }
+  return rows;
+}
+
+/** Going to a token by key may scroll the page: the tooltip goes with it. */
+function follow() {
+  if (shownFor?.isConnected) place(shownFor);
+  else hide();
+}
+
+/** Below the token, or above it where there is no room, and never beyond the window. */
+function place(token) {
+  const at = token.getClientRects()[0] ?? token.getBoundingClientRect();
+  const box = tooltip.getBoundingClientRect();
+  const left = Math.max(4, Math.min(at.left, document.documentElement.clientWidth - box.width - 4));
+  const top = at.bottom + box.height + 4 > document.documentElement.clientHeight ? Math.max(4, at.top - box.height) : at.bottom;
+  tooltip.style.left = `${left}px`;
+  tooltip.style.top = `${top}px`;
+}
+
+function hideSoon(tokens) {
+  const was = shownFor;
+  setTimeout(() => {
+    if (shownFor === was && !tooltip?.matches(":hover") && !tokens.matches(":focus-within")) hide();
+  }, 120);
+}
+
+function onEscape(event) {
+  if (event.key === "Escape") {
+    hide();
+    event.stopPropagation();
+  }
+}
+
+function hide() {
+  tooltip?.remove();
+  shownFor?.removeAttribute("aria-describedby");
+  tooltip = shownFor = null;
+  document.removeEventListener("keydown", onEscape, true);
+  document.removeEventListener("scroll", follow, true);
+}
