@@ -3,7 +3,8 @@
 # make test        sets up .venv and checks style, types and behaviour
 # make setup       sets up .venv alone; PYTHON=python3.12 chooses the interpreter
 # make pictures    draws the README's pictures from the finished run RUN, with a Chromium that is there
-# make test-slow   runs the checks that take minutes
+# make test-system installs what some tests need of the system, Chromium and PostgreSQL, where that is Debian and we may
+# make test-slow   runs the checks that take minutes, and installs lm-eval for them
 # make clean       removes what set-up and tests made, and leaves runs/ alone
 #
 # Works with any POSIX shell and with make 3.81 (macOS).
@@ -32,7 +33,7 @@ PIP = $(VENV_PYTHON) -m pip --disable-pip-version-check
 
 RUN ?= runs/miniature
 
-.PHONY: help setup run claims test test-slow pictures clean
+.PHONY: help setup run claims test test-system test-slow pictures clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -51,8 +52,22 @@ test: .venv/.installed-dev
 	$(VENV_PYTHON) -m mypy
 	$(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test-slow: .venv/.installed-dev
+test-slow: .venv/.installed-clients
 	$(VENV_PYTHON) -m pytest -m slow
+
+# Without rights, without apt-get or without a network the tests that need them are left out, and `make test` says so.
+test-system:
+	@missing=; \
+	command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="chromium"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	if test -z "$$missing"; then echo "test-system: Chromium and PostgreSQL are there"; exit 0; fi; \
+	if ! command -v apt-get >/dev/null 2>&1; then echo "test-system: no apt-get here; install by hand:" $$missing; exit 0; fi; \
+	if test "`id -u`" = 0; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else echo "test-system: neither root nor sudo; install by hand:" $$missing; exit 0; fi; \
+	echo "test-system: installing with apt-get:" $$missing; \
+	{ $$sudo apt-get update -qq && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null || \
+	  echo "test-system: apt-get failed; the tests that need them are left out:" $$missing
 
 pictures: .venv/.installed
 	$(VENV_PYTHON) docs/pictures.py $(RUN)
@@ -64,6 +79,11 @@ clean:
 .venv/.installed-dev: .venv/.installed
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable ".[dev]"
+	@touch $@
+
+.venv/.installed-clients: .venv/.installed-dev
+	@echo "Installing lm-eval ..."
+	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable ".[dev,clients]"
 	@touch $@
 
 .venv/.installed: .venv/.torch pyproject.toml $(CONSTRAINTS)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,14 @@ from llamaherd.tokenizer.training import TokenizerConfig, train_tokenizer
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 set_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says in one line what was left out, and why."""
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.write_line(f"left out: {'; '.join(f'{count} tests ({why})' for why, count in reasons.most_common())}")
+
 
 PEOPLE, CITIES = ("Ada", "Ben", "Eva", "Max"), ("Lima", "Oslo", "Rome", "Kyiv")
 
