@@ -5,6 +5,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,11 +48,36 @@ def ready_to_run(recipe, *words):
     assert problems(load_recipe(recipe, [word for word in words if "=" in word])) == []
 
 
+def served(words):
+    """Starts a server, asks what the README asks, and ends it."""
+    environment = {**os.environ, "BROWSER": "true", "LLAMAHERD_THREADS": "1"}
+    command = [sys.executable, "-u", "-m", "llamaherd.cli", *words, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            said = [server.stdout.readline() for _ in range(3)]
+            assert said[2].startswith("ready: "), (words, said, server.poll())
+            if "v5" in said[2]:
+                address = re.search(r"http://\S+/v1", said[0])[0]
+                [snippet] = [block for kind, block in BLOCKS if kind == "python" and "OpenAI" in block]
+                snippet = snippet.replace("http://127.0.0.1:8000/v1", address)
+                subprocess.run([sys.executable, "-c", snippet], check=True, capture_output=True, timeout=60)
+        finally:
+            server.send_signal(signal.SIGINT)
+            out, error = server.communicate(timeout=60)
+    assert server.returncode == 0, (words, out, error)
+    return said
+
+
+def test_the_servers_words_are_those_of_the_readme():
+    assert "llamaherd at http://127.0.0.1:8000 (API: http://127.0.0.1:8000/v1); Ctrl+C ends it\nloading v5, v0\nready: v5, v0\n" in README
+
+
 @pytest.mark.usefixtures("chair")
 def test_every_command_works(command, monkeypatch, hub):
     hub.add("models/meta-llama/Llama-2-7b-chat-hf", {path.name: path.read_bytes() for path in Path("runs/miniature/v0").iterdir()})
     monkeypatch.setenv("HF_TOKEN", "hf_me")
-    done = set()
+    monkeypatch.setenv("LLAMAHERD_STATE", str(Path("state").absolute()))
+    done, servers = set(), []
     for name, *words in COMMANDS:
         if name != "llamaherd":
             assert name == "make"
@@ -58,6 +86,8 @@ def test_every_command_works(command, monkeypatch, hub):
             ready_to_run("miniature", *words[1:])
         elif words[0] == "run" and "--help" not in words:
             ready_to_run(*words[1:])
+        elif words[0] == "serve":
+            servers.append(words)
         else:
             monkeypatch.setattr("sys.stdin", io.StringIO("Hello.\n"))
             outcome = command(*words, *FASTER.get("win-rate" if "win-rate" in words else words[0], []))
@@ -65,6 +95,10 @@ def test_every_command_works(command, monkeypatch, hub):
             assert outcome.code in ((0, 1) if words[0] == "doctor" else (0,)), (words, outcome)
             assert outcome.out.strip(), words
         done.add(words[0])
+    for words in servers:
+        said = served(words)
+        assert re.sub(r"http://127.0.0.1:\d+", "ADDRESS", said[0]) == "llamaherd at ADDRESS (API: ADDRESS/v1); Ctrl+C ends it\n"
+    assert len(servers) >= 3
     assert {"run", "chat", "generate", "data", "tokenizer", "pretrain", "sft", "reward", "score", "reject", "ppo", "evaluate"} <= done
     assert {"download", "plan", "merge", "quantize", "convert", "upload"} <= done
     assert {"versions", "doctor", "reward-report", "curves"} <= done
