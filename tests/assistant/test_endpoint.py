@@ -27,6 +27,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.seen.append(SimpleNamespace(path=self.path, headers=self.headers, body=None))  # type: ignore[attr-defined]
+        if reply := getattr(self.server, "reply_to_get", None):
+            reply(self)
 
     def log_message(self, *_: Any) -> None:
         """Tests are quiet."""
@@ -104,6 +106,21 @@ def test_raw_text_is_continued(server: ThreadingHTTPServer) -> None:
     [seen] = server.seen  # type: ignore[attr-defined]
     assert seen.path == "/v1/completions"
     assert seen.body["prompt"] == "[INST]"
+
+
+@pytest.mark.parametrize(("told", "prompt"), [
+    ('{"bos_token_id": 1, "bos_token": null}', [1]), ('{"bos_token": "<s>"}', ""), ("[]", ""), ("no JSON", ""), (None, ""),
+])  # fmt: skip
+def test_an_empty_text_starts_from_begin_where_the_server_says_which_id_that_is(
+    server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, told: str | None, prompt: Any
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sk-1")
+    server.reply = sends(events({"choices": [{"text": "Once", "finish_reason": "length"}]}))  # type: ignore[attr-defined]
+    server.reply_to_get = sends(told or "", 404 if told is None else 200, "application/json")  # type: ignore[attr-defined]
+    assert list(endpoint(server).continuation("", SAMPLING, 1)) == ["Once"]
+    [asked, said] = server.seen  # type: ignore[attr-defined]
+    assert (asked.path, asked.headers["Authorization"]) == ("/tokenizer_info?model=small", "Bearer sk-1")
+    assert said.body["prompt"] == prompt
 
 
 def test_a_server_that_does_not_stream(server: ThreadingHTTPServer) -> None:

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ..chat.dialogue import Dialogue
 from ..core.errors import UserError, one_line
@@ -66,9 +66,24 @@ class Endpoint:
         return self._answer("/chat/completions", {"messages": dialogue.to_row()["messages"]}, config, seed)
 
     def continuation(self, text: str, config: SamplingConfig, seed: int) -> Iterator[str]:
-        """What follows a raw text."""
+        """What follows a raw text; an empty one starts from BOS alone where the server says which id that is."""
         self._demand_known(config)
-        return self._answer("/completions", {"prompt": text}, config, seed)
+        return self._continued(text, config, seed)
+
+    def _continued(self, text: str, config: SamplingConfig, seed: int) -> Iterator[str]:
+        yield from self._answer("/completions", {"prompt": text or self._begin()}, config, seed)
+
+    def _begin(self) -> list[int] | str:
+        """The prompt that starts from nothing: many servers refuse an empty text, and some (ours, and vLLM's likes) tell the id of BOS."""
+        parts = urlsplit(self.address)
+        path = f"{parts.path.removesuffix('/v1')}/tokenizer_info"
+        request = urllib.request.Request(parts._replace(path=path, query=urlencode({"model": self.name})).geturl(), headers=_key())
+        try:
+            with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout_s) as response:
+                begin = json.loads(response.read(MOST_BYTES))["bos_token_id"]
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
+            return ""  # what is wrong is said when the text is asked for
+        return [begin] if isinstance(begin, int) else ""
 
     def _demand_known(self, config: SamplingConfig) -> None:
         """Raises UserError for settings that an OpenAI-compatible server has no word for."""
