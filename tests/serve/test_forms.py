@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from openai import AsyncOpenAI, BadRequestError, LengthFinishReasonError, OpenAI
+from openai import AsyncOpenAI, BadRequestError, LengthFinishReasonError, OpenAI, pydantic_function_tool
 from pydantic import BaseModel, Field
 from tests.serve.conftest import Running, running
 
@@ -161,6 +162,26 @@ def test_forced_calls_whole_and_streamed(client: OpenAI, choice: Any, seed: int)
     assert [(one.function.name, one.function.arguments) for one in streamed.message.tool_calls] == [
         (one.function.name, one.function.arguments) for one in calls
     ]
+
+
+@pytest.mark.parametrize("told", ["whole", "streamed"])
+def test_what_the_client_parsed_may_be_sent_back(client: OpenAI, told: str) -> None:
+    """OpenAI's client sends its own reading along, and the place of a call in a stream; Open WebUI the latter."""
+    chat = client.chat.completions
+    more = {"tools": [pydantic_function_tool(Person)], "tool_choice": "required", "parallel_tool_calls": False, "seed": 1}
+    if told == "whole":
+        message: Any = chat.parse(**asked(**more)).choices[0].message
+    else:
+        with chat.stream(**asked(**more)) as stream:
+            message = stream.get_final_completion().choices[0].message
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "done"}
+    shown = [json.loads(message.tool_calls[0].function.arguments), message.tool_calls[0].function.parsed_arguments]
+    assert shown[1] == Person(**shown[0])
+    assert chat.create(**asked(messages=[USER, message, result], max_completion_tokens=4)).usage
+    answer: Any = chat.parse(**asked(seed=1), response_format=Person).choices[0].message
+    with warnings.catch_warnings():  # of pydantic, about the client's own type
+        warnings.simplefilter("ignore")
+        assert chat.create(**asked(messages=[USER, answer, USER], max_completion_tokens=4)).usage
 
 
 def test_at_most_one_call_unless_parallel(client: OpenAI) -> None:

@@ -55,6 +55,8 @@ class ChatMessage(Part):
     """Which of these calls a tool's message answers."""
     name: str | None = None
     """Passed over: Llama 2's format has no place for it."""
+    parsed: JsonValue = None
+    """Passed over: OpenAI's client keeps beside an answer what it read of it, and sends that back."""
 
     @property
     def text(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from ...generate.constraint import Constraint
 from ..config import GrammarConfig
@@ -85,6 +85,8 @@ class CalledFunction(Part):
     name: str
     arguments: str
     """JSON text."""
+    parsed_arguments: JsonValue = None
+    """Passed over: OpenAI's client keeps beside a call what it read of it, and sends that back."""
 
 
 class ToolCall(Part):
@@ -93,6 +95,8 @@ class ToolCall(Part):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
+    index: int | None = None
+    """Passed over: whoever put a call together from a stream may send its place back."""
 
     def read(self, where: str) -> Call:
         """Raises ApiError when it is none that a model here can have made."""
