@@ -45,6 +45,14 @@ def test_the_same_bits_as_the_command(rewarding: Running, tiny_folder: Path, tmp
     assert answer.json()["model"] == name
 
 
+def test_null_equals_absent_all_the_way_down(rewarding: Running) -> None:
+    body = {"model": "other", "dialogues": [{"messages": [{**one, "name": None} for one in DIALOGUES[0]["messages"]], "score": None}]}
+    absent = httpx.post(f"{rewarding.v1}/rewards", json={"model": "other", "dialogues": DIALOGUES[:1]})
+    assert httpx.post(f"{rewarding.v1}/rewards", json=body).json() == absent.json()
+    parts = [{"type": "text", "text": "Where?", "image_url": None}]
+    assert httpx.post(f"{rewarding.v1}/moderations", json={"input": parts, "messages": None}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ...chat.dialogue import Dialogue, Message, checked, parse_dialogue
 from ...measures.calibration import sigmoid
@@ -13,15 +13,15 @@ from ..errors import ApiError
 from ..guard import Guard, Score
 from ..streams import unless_gone
 from .fields import Body, service
+from .forms import Part
 from .rewards import DialogueMessage
 
 router = APIRouter()
 
 
-class InputPart(BaseModel):
+class InputPart(Part):
     """A piece of text, as OpenAI's newer form has it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     type: Literal["text"]
     text: str
 

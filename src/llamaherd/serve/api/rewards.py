@@ -4,29 +4,28 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ...chat.dialogue import parse_dialogue
 from ...measures.calibration import sigmoid
 from ..errors import ApiError
 from ..streams import unless_gone
 from .fields import Body, service
+from .forms import Part
 
 router = APIRouter()
 
 
-class DialogueMessage(BaseModel):
+class DialogueMessage(Part):
     """One message."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class FinishedDialogue(BaseModel):
+class FinishedDialogue(Part):
     """A line of the file that `llamaherd score` reads."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     messages: Annotated[list[DialogueMessage], Field(min_length=1)]
 
 
