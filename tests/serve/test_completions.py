@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 import torch
@@ -167,3 +168,25 @@ def test_neutral_values_are_accepted(complete: Any) -> None:
 
 def test_spaces_alone_are_a_text(complete: Any) -> None:
     assert complete("  ", echo=True, max_tokens=1).choices[0].text.startswith("  ")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("completions", {"prompt": ["x", [5]]}, "prompt"), ("completions", {"prompt": "x", "stop": [1]}, "stop"), ("completions", {}, "prompt"),
+        ("chat/completions", {"messages": [{"content": "x"}]}, "messages.0.role"),
+        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "x"}], "tool_choice": {"type": "x"}}, "tool_choice"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "x", "audio": 1}]}, "messages.0.audio"),
+    ],
+)  # fmt: skip
+def test_a_complaint_names_the_field_as_it_was_given(up: Running, path: str, body: dict[str, Any], param: str) -> None:
+    refused = httpx.post(f"{up.v1}/{path}", json={"model": "short", **body})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, param)
+    assert error["message"].startswith(f"{param}: ")
+
+
+def test_a_body_that_is_missing(up: Running) -> None:
+    refused = httpx.post(f"{up.v1}/completions", headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, "the body: Field required")

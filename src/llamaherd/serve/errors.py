@@ -1,5 +1,6 @@
 """Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}` and a status that says whose fault it is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -76,6 +77,17 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def of_the_schema(_: Request, error: RequestValidationError) -> JSONResponse:
         problems = error.errors()
-        named = [(".".join(str(part) for part in problem["loc"] if part != "body"), problem["msg"]) for problem in problems[:5]]
-        message = "; ".join(f"{name}: {said}" if name else said for name, said in named)
+        named = [(_place(problem["loc"][1:], error.body, problem["type"]), problem["msg"]) for problem in problems[:5]]
+        message = "; ".join(f"{name or 'the body'}: {said}" for name, said in named)
         return ApiError(400, one_line(message, 500), param=named[0][0] or None).response
+
+
+def _place(loc: Sequence[int | str], body: Any, kind: str) -> str:
+    """The field that a complaint is about, without the names of the types that it might have had."""
+    named: list[str] = []
+    for number, part in enumerate(loc, 1):
+        steps = (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int) and part < len(body))
+        if steps or (kind == "missing" and number == len(loc)):
+            named.append(str(part))
+            body = body[part] if steps else None
+    return ".".join(named)
