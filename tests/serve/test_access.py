@@ -253,6 +253,12 @@ EVIL_HOSTS = [
     "0.0.0.0",
     "*",
     "a b",
+    "[",
+    "[]",
+    "localhost.",
+    "localhost:-1",
+    "xn--lcalhost-54a",
+    "2130706433",
 ]
 
 
@@ -282,6 +288,9 @@ EVIL_ORIGINS = [
     "",
     "*",
     "https://friend.example",
+    "http://[",
+    "http://[::1",
+    "http://[v1.x]",
 ]
 
 

@@ -64,7 +64,10 @@ def host_of(netloc: str) -> str | None:
 
 def checked_origin(origin: str) -> str:
     """An origin as browsers write it. Raises UserError."""
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # brackets that hold no address
+        parts = urlsplit("")
     if (
         parts.scheme not in ("http", "https")
         or host_of(parts.netloc) is None
@@ -129,7 +132,10 @@ def same_origin(origin: str, host: str, scope: Scope) -> bool:
 
 def _netloc(origin: str, scheme: str) -> tuple[str, int] | str:
     """Name and port; a text that equals no other where it is no origin of this scheme."""
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # brackets that hold no address
+        return f"none: {origin}"
     if parts.scheme != scheme or (name := host_of(parts.netloc)) is None or origin != f"{parts.scheme}://{parts.netloc}":
         return f"none: {origin}"
     return name, parts.port or {"http": 80, "https": 443}[scheme]
