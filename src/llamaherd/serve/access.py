@@ -2,7 +2,7 @@
 
 import asyncio
 import ipaddress
-import secrets
+import logging
 import time
 from collections import OrderedDict
 from urllib.parse import parse_qs
@@ -11,42 +11,21 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..core.errors import UserError
 from .bodies import Gone, read_body
 from .config import ServeConfig
 from .door import OPEN, own_page
 from .errors import ApiError
 from .keys import Keys, digest
+from .sessions import Sessions
 from .signin import SIGN_IN_POLICY, sign_in_page
 
+log = logging.getLogger(__name__)
 FORM_BYTES = 4 << 10
-MOST_SESSIONS, MOST_ADDRESSES, MOST_HELD = 4096, 4096, 4
+MOST_ADDRESSES, MOST_HELD = 4096, 4
 WRONG_KEY_S = 0.5
 """So long a wrong key waits for its answer, after too many of them from one address."""
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-
-
-class Sessions:
-    """Browsers that signed in, by the hash of what their cookie holds; the oldest goes when there are too many."""
-
-    def __init__(self, life_s: float):
-        self.life_s = life_s
-        self._kept: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
-
-    def begin(self, key_hash: bytes) -> str:
-        """What the cookie holds."""
-        session = secrets.token_urlsafe(32)
-        self._kept[digest(session.encode())] = key_hash, time.monotonic() + self.life_s
-        while len(self._kept) > MOST_SESSIONS:
-            self._kept.popitem(last=False)
-        return session
-
-    def key_hash(self, session: bytes) -> bytes | None:
-        """Hash of the key that the session was begun with."""
-        found, ends = self._kept.get(digest(session), (None, 0.0))
-        return found if time.monotonic() < ends else None
-
-    def end(self, session: bytes) -> None:
-        self._kept.pop(digest(session), None)
 
 
 class Guesses:
@@ -93,7 +72,7 @@ class Access:
 
     def __init__(self, app: ASGIApp, config: ServeConfig, keys: Keys):
         self._app, self._config, self._keys = app, config, keys
-        self._sessions = Sessions(config.access.session_h * 3600)
+        self._sessions = Sessions(config.folder, config.access.session_h * 3600)
         self._guesses = Guesses(config.access.wrong_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +84,7 @@ class Access:
             if scope["path"] == "/login":
                 response = await self._login(scope, headers, receive)
             elif scope["path"] == "/logout" and scope["method"] == "POST":
-                response = self._logout(scope, headers)
+                response = await self._logout(scope, headers)
             else:
                 name, by_cookie = await self._who(scope, headers)
                 scope.setdefault("state", {}).update(owner=name, signed_in=by_cookie)
@@ -123,19 +102,27 @@ class Access:
         given = headers.getlist("authorization")
         if given:
             scheme, _, key = given[0].partition(" ")
-            owner = self._keys.owner(key.encode("latin-1")) if len(given) == 1 and scheme == "Bearer" else None
+            owner = self._owner(digest(key.encode("latin-1"))) if len(given) == 1 and scheme == "Bearer" else None
             if owner is None:
                 await self._guesses.wrong(_address(scope))
                 raise _unknown("no key of this server; send one of its keys as `Authorization: Bearer KEY`")
             return owner, False
         session = _cookie(scope, headers)
         key_hash = self._sessions.key_hash(session) if session else None
-        owner = self._keys.owner_of(key_hash) if key_hash else None
+        owner = self._owner(key_hash) if key_hash else None
         if owner is None:
             raise _unknown("a key is needed; send it as `Authorization: Bearer KEY`")
         if scope["method"] not in SAFE_METHODS and not own_page(scope, headers):
             raise ApiError(403, "a browser that signed in may change things from the server's own pages only", code="origin")
         return owner, True
+
+    def _owner(self, key_hash: bytes) -> str | None:
+        """Raises ApiError when the file of keys cannot be read: nobody gets in then."""
+        try:
+            return self._keys.owner_of(key_hash)
+        except (UserError, OSError) as error:
+            log.error("%s", error)  # names the file and what is wrong with it, and quotes nothing of it
+            raise ApiError(503, "the server's keys cannot be read; its log says why", code="keys") from None
 
     async def _login(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
         if scope["method"] in ("GET", "HEAD"):
@@ -152,18 +139,19 @@ class Access:
         except ValueError:
             given = []
         key = given[0].strip().encode() if len(given) == 1 else b""
-        if self._keys.owner(key) is None:
+        if self._owner(digest(key)) is None:
             await self._guesses.wrong(_address(scope))
             return _page(401, wrong=True)
-        cookie = f"{_cookie_name(scope)}={self._sessions.begin(digest(key))}; Path=/; HttpOnly; SameSite=Strict"
+        session = await asyncio.to_thread(self._sessions.begin, digest(key))
+        cookie = f"{_cookie_name(scope)}={session}; Path=/; HttpOnly; SameSite=Strict"
         life = f"; Max-Age={int(self._sessions.life_s)}"
         return RedirectResponse("/", 303, {"Set-Cookie": cookie + life + ("; Secure" if _over_tls(scope, headers) else "")})
 
-    def _logout(self, scope: Scope, headers: Headers) -> Response:
+    async def _logout(self, scope: Scope, headers: Headers) -> Response:
         if not own_page(scope, headers):
             raise ApiError(403, "sign out from the server's own page", code="origin")
         if session := _cookie(scope, headers):
-            self._sessions.end(session)
+            await asyncio.to_thread(self._sessions.end, session)
         gone = f"{_cookie_name(scope)}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
         return RedirectResponse("/login", 303, {"Set-Cookie": gone})
 

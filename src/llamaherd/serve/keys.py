@@ -26,6 +26,13 @@ def digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
+def write_private(file: Path, value: Any) -> None:
+    """JSON that only its owner may read; the file is whole or what it was. Raises OSError."""
+    with replacing(file) as beside:
+        beside.touch(mode=0o600)
+        beside.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+
+
 class Keys:
     """The keys of a state folder, read again whenever their file changed, so that adding and removing needs no new start."""
 
@@ -60,7 +67,7 @@ class Keys:
             kept = self._read()
             if name in kept:
                 raise UserError(f"there is a key of {name} already; remove it first, or choose another name")
-            self._write({**kept, name: {"sha256": digest(key.encode()).hex(), "created_s": int(time.time())}})
+            write_private(self.file, {**kept, name: {"sha256": digest(key.encode()).hex(), "created_s": int(time.time())}})
         return key
 
     def remove(self, name: str) -> None:
@@ -71,7 +78,7 @@ class Keys:
                 there = f"there are {', '.join(kept)}" if kept else "there is none"
                 raise UserError(f"no key of {name!r:.80}{did_you_mean(name, kept)}; {there}")
             del kept[name]
-            self._write(kept)
+            write_private(self.file, kept)
 
     def _alone(self) -> FileLock:
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,11 +94,6 @@ class Keys:
         except (AttributeError, TypeError, KeyError, ValueError):
             raise UserError(f"{self.file}: not a file of keys; remove it and make the keys again") from None
         return dict(kept)
-
-    def _write(self, kept: dict[str, Any]) -> None:
-        with replacing(self.file) as beside:
-            beside.touch(mode=0o600)
-            beside.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
 
     def _refresh(self) -> None:
         """Nobody gets in by a file that is gone; one that is damaged is an error of the server."""
