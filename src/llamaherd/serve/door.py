@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.errors import UserError, one_line
 from .config import ServeConfig
-from .errors import ApiError
+from .errors import ApiError, failure
 from .service import Service
 
 POLICY = (
@@ -162,14 +162,18 @@ class Door:
         headers = Headers(scope=scope)
         origin = headers.get("origin", "").lower()
         allowed = origin if origin in self._names.origins else None
+        begun = False
 
         async def safely(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 _add_headers(MutableHeaders(scope=message), scope["scheme"] == "https", allowed)
             await send(message)
 
         try:
             _demand_short_head(scope, self._service.config.limits.head_bytes)
+            _demand_one_length(headers)
             self._names.check(scope, headers)
             if self._service.state == "draining" and scope["path"] != OPEN:
                 raise ApiError(
@@ -184,6 +188,10 @@ class Door:
         self.at_work += 1
         try:
             await self._app(scope, receive, safely)
+        except Exception as error:
+            if not begun:
+                await failure(error).response(scope, receive, safely)
+            raise  # to whoever writes down that it failed
         finally:
             self.at_work -= 1
 
@@ -193,6 +201,13 @@ def _demand_short_head(scope: Scope, most: int) -> None:
     if len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > most:
         message = f"request line and headers are longer than {most} bytes"
         raise ApiError(431, message, code="too_large", headers={"Connection": "close"})
+
+
+def _demand_one_length(headers: Headers) -> None:
+    """What stands before this server may have gone by the other of the two, and taken the rest for another's request. Raises ApiError."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        message = "the body's length is said twice; send Content-Length or Transfer-Encoding, not both"
+        raise ApiError(400, message, code="not_http", headers={"Connection": "close"})
 
 
 def _add_headers(headers: MutableHeaders, tls: bool, allowed: str | None) -> None:

@@ -55,6 +55,11 @@ def busy(retry_after_s: int = 1) -> ApiError:
     return ApiError(429, "the server is busy: its queue is full; try again later", code="busy", headers={"Retry-After": str(retry_after_s)})
 
 
+def failure(error: Exception) -> ApiError:
+    """For what is our fault. What the error says stays here: it may quote a user, or name files."""
+    return ApiError(500, f"the server failed ({type(error).__name__}); its log says where")
+
+
 def add_handlers(app: FastAPI) -> None:
     """Every error of every route in the one envelope."""
 
@@ -67,12 +72,19 @@ def add_handlers(app: FastAPI) -> None:
         return ApiError(400, str(error)).response
 
     @app.exception_handler(HTTPException)
-    async def of_the_framework(_: Request, error: HTTPException) -> JSONResponse:
-        return ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {})).response
+    async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+        headers, message = dict(error.headers or {}), str(error.detail)
+        if error.status_code == 404:
+            message = f"there is no {one_line(request.url.path, 100)}; GET /openapi.json lists what there is"
+        if error.status_code == 405:
+            message = (
+                f"{one_line(request.method, 20)} is not for {one_line(request.url.path, 100)}; it takes {headers.get('Allow', 'others')}"
+            )
+        return ApiError(error.status_code, message, headers=headers).response
 
     @app.exception_handler(Exception)
     async def of_the_server(_: Request, error: Exception) -> JSONResponse:
-        return ApiError(500, f"the server failed ({type(error).__name__}); its log says where").response
+        return failure(error).response
 
     @app.exception_handler(RequestValidationError)
     async def of_the_schema(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -15,6 +15,7 @@ from .shapes import ERRORS, Health, Model, Models
 router = APIRouter()
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", response_model=Health, tags=["about"], responses={503: {"model": Health, "description": "Not ready."}})
 async def health(request: Request) -> JSONResponse:
     """`{"status": "loading" | "ready" | "draining" | "failed"}`; 200 only when ready. Needs no key."""
