@@ -1,6 +1,7 @@
 """Cases 19, 21, 22 and 29: what comes too much, too deep, too slowly or too often, while the event loop is watched."""
 
 import asyncio
+import gc
 import http.client
 import json
 import socket
@@ -123,7 +124,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {
     "a list": (lambda: request(b"[1]"), (400,)),
     "no HTTP": (lambda: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (400,)),
     "two lengths": (lambda: HEAD.encode() + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", (400,)),
-    "a length and chunks": (lambda: HEAD.encode() + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400, 415)),
+    "a length and chunks": (lambda: HEAD.encode() + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400,)),
     "a length below zero": (lambda: HEAD.encode() + b"Content-Length: -1\r\n\r\n", (400,)),
 }
 """Case 22: name -> (request, statuses that are right)."""
@@ -151,6 +152,24 @@ def test_the_server_says_the_same_for_bodies_of_every_kind(up) -> None:
             head, _, body = said(connection, all_of_it=True).partition(b"\r\n\r\n")
         assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}, name
         assert b"no-store" in head
+
+
+def test_a_length_said_twice_ends_the_connection(up) -> None:
+    """So that what follows is never taken for a second request, as something in between may have done."""
+    body = chat(more=', "max_tokens": 2')
+    sent = HEAD.replace("Connection: close\r\n", "").encode() + b"Content-Length: 999\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", up.port)) as connection:
+        connection.sendall(sent + b"%x\r\n%s\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" % (len(body), body))
+        answer = said(connection, all_of_it=True)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"send Content-Length or Transfer-Encoding, not both" in answer
+
+
+def test_an_upgrade_is_passed_over_in_silence(up, caplog) -> None:
+    for kind in (b"websocket", b"h2c"):
+        asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: " + kind + b"\r\n\r\n"
+        assert send(up, asked)[0] == 200
+    assert caplog.text == ""
 
 
 # What is looked at in a body
@@ -399,14 +418,16 @@ def test_a_log_holds_a_line_for_each_request_and_no_text_of_users(serve, talkers
             send(up, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: s3cret\r\nX-A: \x1b]0;s3cret\x07\r\n\r\n".encode())
         send(up, request(b'{"model": "s3cret\\r\\n{}", "messages": [{"role": "user", "content": "http://a@169.254.169.254/s3cret"}]}'))
         send(up, request(b'{"s3cret": 1}'))
+        send(up, b"S3CRET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     lines = log.read_text("utf-8").splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
     seen = [json.loads(line) for line in lines]
-    assert [line["status"] for line in seen] == [404, 404, 200, 200, 404, 400]
-    assert [line["route"] for line in seen] == ["-", "-", "/v1/models", "/health", "/v1/chat/completions", "/v1/chat/completions"]
+    assert [line["status"] for line in seen] == [404, 404, 200, 200, 404, 400, 405]
+    assert [line["route"] for line in seen] == ["-", "-", "/v1/models", "/health", "/v1/chat/completions", "/v1/chat/completions", "/"]
+    assert seen[-1]["method"] == "other"
     assert {line["owner"] for line in seen} <= {"-", "local"}
     assert all(set(line) == {"time", "owner", "method", "route", "status", "seconds", "tokens"} for line in seen)
-    assert "s3cret" not in log.read_text("utf-8")
+    assert "s3cret" not in log.read_text("utf-8").lower()
     assert "\x1b" not in log.read_text("utf-8")
     assert log.stat().st_mode & 0o777 == 0o600
 
@@ -434,3 +455,38 @@ def test_complaints_are_one_line_without_the_words_of_an_error() -> None:
     assert line.startswith("llamaherd: failed for a b [31m (ValueError at test_limits.py:")
     assert "said" not in line
     assert "\n" not in line
+
+
+def test_complaints_of_tasks_and_threads_hold_no_words_either(monkeypatch) -> None:
+    import io
+    import logging
+    import sys
+
+    from llamaherd.serve.journal import complain_in_lines
+
+    async def said_nobody_hears() -> None:
+        async def fails() -> None:
+            raise ValueError("s3cret")
+
+        task = asyncio.create_task(fails())
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+
+    def dies() -> None:
+        raise RuntimeError("s3cret\r\nllamaherd: all is well")
+
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "stderr", errors := io.StringIO())
+    complain_in_lines()
+    asyncio.run(said_nobody_hears())
+    thread = threading.Thread(target=dies)
+    thread.start()
+    thread.join()
+    first, second = errors.getvalue().splitlines()
+    assert first.startswith("llamaherd: Task exception was never retrieved (ValueError at test_limits.py:")
+    assert second.startswith("llamaherd: a thread died (RuntimeError at test_limits.py:")
+    assert "s3cret" not in errors.getvalue()

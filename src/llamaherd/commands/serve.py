@@ -118,7 +118,6 @@ def serve(
     from ..core.config import build, merged, parse_overrides, read_yaml
     from ..core.device import set_threads
     from ..serve.config import ServeConfig
-    from ..serve.server import run
 
     models, settings = _apart(model)
     given = {
@@ -126,8 +125,11 @@ def serve(
         "store.database": database, "log": log, "log_text": log_text, **judging.settings, **sharing.settings,
     }  # fmt: skip
     asked = {name: value for name, value in given.items() if not (value is None or value is False or value == [])}
+    built = build(ServeConfig, merged(read_yaml(config) if config else {}, parse_overrides(settings) | asked), str(config or ""))
+    from ..serve.server import run  # takes seconds, and wrong settings are told before
+
     set_threads()
-    run(build(ServeConfig, merged(read_yaml(config) if config else {}, parse_overrides(settings) | asked), str(config or "")), open_page)
+    run(built, open_page)
 
 
 def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.errors import UserError, one_line
+from .metrics import METHODS
 
 log = logging.getLogger(__name__)
 MOST_TEXT_BYTES = 1 << 20
@@ -27,7 +29,8 @@ class OneLine(logging.Formatter):
     """One line for each complaint. An error's own words may quote a user, so only its kind and its place are said."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = one_line(record.getMessage(), 1000)
+        # What asyncio adds to its complaints are the insides of tasks, errors and their words included.
+        said = str(record.msg).split("\n")[0] if record.name == "asyncio" else one_line(record.getMessage(), 1000)
         return f"llamaherd: {said}{self.formatException(record.exc_info) if record.exc_info else ''}"
 
     def formatException(self, error: Any) -> str:
@@ -45,6 +48,11 @@ def complain_in_lines() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    threading.excepthook = _died
+
+
+def _died(thread: threading.ExceptHookArgs) -> None:
+    log.critical("a thread died", exc_info=thread.exc_value)
 
 
 def open_log(place: str) -> TextIO:
@@ -103,7 +111,7 @@ class Journal:
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "owner": scope.get("state", {}).get("owner", "-"),
-            "method": scope["method"],
+            "method": scope["method"] if scope["method"] in METHODS else "other",
             "route": getattr(scope.get("route"), "path", "-"),
             "status": status,
             "seconds": round(seconds, 3),

@@ -122,6 +122,9 @@ class LimitedProtocol(H11Protocol):
         else:
             self.cycle.keep_alive = False
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answered as if it had not been asked for, which HTTP allows; no stranger fills the log with it."""
+
     def send_400_response(self, msg: str) -> None:
         """For what is no HTTP: uvicorn calls this where it caught what h11 says about it."""
         status = getattr(sys.exception(), "error_status_hint", 400)
