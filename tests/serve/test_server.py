@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pytest
 
 from llamaherd.core.errors import UserError
 from llamaherd.serve.config import AccessConfig, ServeConfig
-from llamaherd.serve.server import address, bind, check_sharing
+from llamaherd.serve.server import address, bind, check_sharing, say
 
 JSON = {"Content-Type": "application/json"}
 
@@ -198,6 +198,21 @@ def test_over_tls_browsers_are_told_to_stay_there(talkers, certificate, tmp_path
         with socket.create_connection(("127.0.0.1", up.port)) as plain:
             plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"HTTP/1.1 200" not in plain.recv(100)
+
+
+def test_a_server_whose_output_nobody_reads_goes_on(monkeypatch) -> None:
+    """As in `llamaherd serve MODEL | head -1`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    moved: list[tuple[int, int]] = []
+    with suppress(OSError), os.fdopen(writes, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(os, "dup2", lambda old, new: moved.append((old, new)))
+        say("one", "two")
+    [(nowhere, standard_output)] = moved
+    assert standard_output == 1
+    assert os.write(nowhere, b"x") == 1
+    os.close(nowhere)
 
 
 # What cannot be started

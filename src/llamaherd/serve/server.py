@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import webbrowser
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,12 +22,26 @@ from .config import ServeConfig
 from .door import asks_for_keys, is_loopback
 from .journal import complain_in_lines
 from .keys import FIRST, Keys
-from .protocol import KEEP_ALIVE_S, limited
+from .protocol import KEEP_ALIVE_S, SPARE_CONNECTIONS, limited
 from .service import Service
+from .sockets import HANDSHAKES, Listening, demand_files
 
 log = logging.getLogger(__name__)
 LAST_WORDS_S = 2
 """So long after the deadline, answers that were ended may say so."""
+
+
+HANDSHAKE_S = 10.0
+"""Longest that a client may take for its TLS handshake."""
+
+
+def say(*lines: str) -> None:
+    """On standard output, while somebody reads it: a server goes on when its pipe is closed."""
+    try:
+        for line in lines:
+            print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that what is left to write fails no more
 
 
 class Server(uvicorn.Server):
@@ -45,14 +60,16 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.is_ssl:  # uvicorn has no setting for it, and asyncio waits a minute
+            loop, limits = asyncio.get_running_loop(), self._service.config.limits
+            setattr(loop, "create_server", partial(loop.create_server, ssl_handshake_timeout=min(HANDSHAKE_S, limits.silence_s)))
         await super().startup(sockets)
         self.port = self.servers[0].sockets[0].getsockname()[1]
-        for line in self._announced:
-            print(line, flush=True)
+        say(*self._announced)
 
     async def on_tick(self, counter: int) -> bool:
         if self._service.state == "ready" and self._announced:
-            print(f"ready: {', '.join(self._service.models)}", flush=True)
+            say(f"ready: {', '.join(self._service.models)}")
             self._announced = ()
         return await super().on_tick(counter) or self._service.state == "failed"
 
@@ -160,8 +177,10 @@ def run(config: ServeConfig, open_page: bool = False) -> None:
     """Serves until it is told to end. Raises UserError for what cannot be served, before anything listens or is loaded."""
     check_sharing(config)
     complain_in_lines()
+    most = config.limits.connections + SPARE_CONNECTIONS + HANDSHAKES
+    demand_files(most)
     service = Service(config)
-    with bind(config.host, config.port) as listening:
+    with Listening(bind(config.host, config.port), most) as listening:
         port = listening.getsockname()[1]
         server = make_server(service, _announced(config, service, port))
         if open_page:  # the socket listens already: the browser's first request waits for the loop
