@@ -176,3 +176,15 @@ def test_a_long_conversation_loads_fast(http: httpx.Client) -> None:
         assert len(http.get(f"/conversations/{id}").json()["nodes"]) == len(messages)
         assert time.perf_counter() - start < 2
         http.delete(f"/conversations/{id}")
+
+
+def test_an_export_that_cannot_begin_is_a_503(http: httpx.Client, up: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def fails() -> Any:
+        raise OperationalError("SELECT", {}, Exception("s3cret"))
+
+    monkeypatch.setattr(up.service.store.database, "reading", fails)
+    answer = http.get("/export")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "database"

@@ -269,3 +269,9 @@ def test_two_that_make_the_same_conversation_at_once_make_one(url: str, open_sto
     with ThreadPoolExecutor(16) as threads:
         assert len(set(threads.map(create, range(16)))) == 1
     assert len(stores[0].list("ada", "", 50, None)["data"]) == 1
+
+
+def test_a_place_far_beyond_the_list_is_a_place_too(store: Conversations) -> None:
+    made(store, "One")
+    for before, found in (("1e300_999999999999999999", 1), ("1e400_1", 1), ("0_0", 0), ("0.0_999999999999999999", 0)):
+        assert len(store.list("ada", "", 10, before)["data"]) == found

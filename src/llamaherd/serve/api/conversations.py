@@ -131,7 +131,8 @@ def _file(content: Any, name: str) -> StreamingResponse:
 @router.get("/export", response_model=None)
 async def export_all(request: Request) -> Response:
     """All conversations of whoever asks, as one file that /api/import reads."""
-    return _file(export(service(request).store, owner(request)), "llamaherd-conversations.json")
+    store = service(request).store
+    return _file(await store.database.do(export, store, owner(request)), "llamaherd-conversations.json")
 
 
 @router.get("/conversations/{id}/export", response_model=None)

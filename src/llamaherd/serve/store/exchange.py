@@ -4,7 +4,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,16 @@ TITLE_CHARACTERS = 60
 
 
 def export(kept: Conversations, owner: str) -> Iterator[str]:
-    """All of the owner's, in pieces: one conversation is held in memory at a time, and none is kept locked for a slow reader."""
+    """All of the owner's, in pieces: one conversation is held in memory at a time, and none is kept locked for a slow reader.
+
+    The database is asked before this returns, and again for each piece.
+    """
     with kept.database.reading() as session:
         keys = session.scalars(select(Conversation.key).where(Conversation.owner == owner).order_by(Conversation.key)).all()
+    return _pieces(kept, owner, keys)
+
+
+def _pieces(kept: Conversations, owner: str, keys: Sequence[int]) -> Iterator[str]:
     yield head()
     before = ""
     for key in keys:
