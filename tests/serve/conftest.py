@@ -15,7 +15,7 @@ from llamaherd.checkpoints.huggingface import save_model
 from llamaherd.core.config import build
 from llamaherd.model.transformer import Transformer
 from llamaherd.serve.config import ServeConfig
-from llamaherd.serve.server import make_server
+from llamaherd.serve.server import bind, make_server
 from llamaherd.serve.service import Service
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
@@ -53,7 +53,8 @@ def running(ready: bool = True, **settings: Any) -> Iterator[Running]:
     """Settings as in ServeConfig."""
     service = Service(build(ServeConfig, {"port": 0, **settings}))
     server = make_server(service)
-    thread = threading.Thread(target=server.run, daemon=True)
+    listening = bind(service.config.host, service.config.port)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the server did not start"
@@ -66,6 +67,7 @@ def running(ready: bool = True, **settings: Any) -> Iterator[Running]:
     finally:
         server.should_exit = True
         thread.join(30)
+        listening.close()
 
 
 @pytest.fixture(scope="session")

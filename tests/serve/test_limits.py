@@ -172,6 +172,14 @@ def test_an_upgrade_is_passed_over_in_silence(up, caplog) -> None:
     assert caplog.text == ""
 
 
+def test_what_is_written_leaves_at_once(up) -> None:
+    """Without this the system holds a piece back until the client has acknowledged the one before, which takes it 40 ms."""
+    with socket.create_connection(("127.0.0.1", up.port)):
+        until(lambda: bool(up.server.server_state.connections))
+        for one in list(up.server.server_state.connections):
+            assert one.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 # What is looked at in a body
 
 

@@ -74,6 +74,7 @@ class LimitedProtocol(H11Protocol):
         self._timer = self.loop.call_later(LINGER_S if beyond > 0 else self.limits.silence_s, self._too_slow)
         line = transport.get_extra_info("socket")
         if line is not None and line.family in (socket.AF_INET, socket.AF_INET6):
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio leaves it to us for sockets that were bound already
             line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
 
