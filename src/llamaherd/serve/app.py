@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from .access import Access
 from .api import about, chat, completions, conversations, metrics, moderations, render, rewards, tokens
+from .api.shapes import ANY_ERROR
 from .bodies import Bodies
 from .door import Door, asks_for_keys
 from .errors import add_handlers
@@ -56,6 +57,6 @@ def create_app(service: Service) -> App:
     app.state.renderer = Renderer()
     add_handlers(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=ANY_ERROR)
     app.middleware_stack = app.build_middleware_stack()
     return app

@@ -31,7 +31,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": [_told(one) for one in serving.models.values()] + rewards}
 
 
-@router.get("/v1/models/{name:path}", response_model=Model, tags=["about"], responses={404: ERRORS[404], "default": ERRORS["default"]})
+@router.get("/v1/models/{name:path}", response_model=Model, tags=["about"], responses={404: ERRORS[404]})
 async def model(request: Request, name: str) -> dict[str, Any]:
     """One of them."""
     known, rewards = service(request).models, service(request).rewards.models

@@ -15,6 +15,7 @@ from ..streams import unless_gone
 from .fields import Body, service
 from .forms import Part
 from .rewards import DialogueMessage
+from .shapes import BAD, Moderation
 
 router = APIRouter()
 
@@ -34,7 +35,7 @@ class ModerationBody(Body):
     messages: Annotated[list[DialogueMessage], Field(min_length=1)] | None = None
 
 
-@router.post("/v1/moderations")
+@router.post("/v1/moderations", response_model=Moderation, tags=["rewards"], responses=BAD)
 async def moderations(request: Request, body: ModerationBody) -> dict[str, Any]:
     """How unsafe texts are: `flagged` when they score below the guard's threshold."""
     serving = service(request)

@@ -12,6 +12,7 @@ from ..errors import ApiError
 from ..streams import unless_gone
 from .fields import Body, service
 from .forms import Part
+from .shapes import BAD, RewardList
 
 router = APIRouter()
 
@@ -36,7 +37,7 @@ class RewardBody(Body):
     dialogues: Annotated[list[FinishedDialogue], Field(min_length=1)]
 
 
-@router.post("/v1/rewards")
+@router.post("/v1/rewards", response_model=RewardList, tags=["rewards"], responses=BAD)
 async def rewards(request: Request, body: RewardBody) -> dict[str, Any]:
     """How good the last answer of each dialogue is, as `llamaherd score` says: "score" (0 to 1) and "logit"."""
     serving = service(request)

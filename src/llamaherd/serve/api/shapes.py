@@ -247,6 +247,116 @@ class TokenizerInfo(Shape):
     max_model_len: int
 
 
+class Judgement(Shape):
+    """How unsafe one text is."""
+
+    flagged: bool
+    """Whether it scores below the guard's threshold."""
+    categories: dict[str, bool]
+    category_scores: dict[str, float]
+    category_applied_input_types: dict[str, list[Literal["text"]]]
+    turns_left_out: int
+    """Oldest turns that the guard's context had no room for."""
+
+
+class Moderation(Shape):
+    id: str
+    model: str
+    results: list[Judgement]
+
+
+class RewardOf(Shape):
+    """How good one dialogue's last answer is."""
+
+    object: Literal["reward"]
+    index: int
+    score: float
+    """0 to 1."""
+    logit: float
+
+
+class RewardList(Shape):
+    object: Literal["list"]
+    model: str
+    data: list[RewardOf]
+
+
+class SavedHead(Shape):
+    """A conversation without its messages."""
+
+    id: str
+    title: str
+    created_s: float
+    """Seconds since 1970."""
+    updated_s: float
+
+
+class Hit(Shape):
+    """Where in a snippet what was sought stands, and in which message."""
+
+    node: str
+    start: int
+    length: int
+
+
+class Listed(SavedHead):
+    snippet: str | None
+    hit: Hit | None
+
+
+class SavedList(Shape):
+    data: list[Listed]
+    next: str | None
+    """The `before` of the next page."""
+
+
+class Saved(SavedHead):
+    leaf: str | None
+    """The message that the page stands at."""
+    settings: dict[str, Any]
+
+
+class SavedMessage(Shape):
+    id: str
+    parent: str | None
+    role: Literal["system", "user", "assistant"]
+    content: str
+    model: str | None
+    created_s: float
+    meta: dict[str, Any]
+
+
+class SavedTree(Saved):
+    """A conversation with all of its messages."""
+
+    nodes: list[SavedMessage]
+    """Parents before their children."""
+
+
+class SavedFile(Shape):
+    """What `/api/import` reads."""
+
+    format: Literal["llamaherd-conversations"]
+    version: Literal[1]
+    exported_s: float
+    conversations: list[SavedTree]
+
+
+class LeftOut(Shape):
+    index: int
+    why: str
+
+
+class Imported(Shape):
+    imported: int
+    left_out: list[LeftOut]
+
+
+class Rendered(Shape):
+    html: list[list[str]]
+    """The blocks of each text."""
+
+
 class Health(Shape):
     status: Annotated[str, Field(examples=["loading", "ready", "draining", "failed"])]
 
@@ -261,6 +371,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": Error, "description": "Any other error, in the same shape."},
 }
 """Of every route that needs a model."""
+ANY_ERROR: dict[int | str, dict[str, Any]] = {"default": ERRORS["default"]}
+"""Of every route."""
 BAD: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (400, 404, 413, 503, "default")}
 
 
