@@ -86,7 +86,7 @@ class _Watched:
     def collect(self) -> Iterable[Metric]:
         state = GaugeMetricFamily("llamaherd_state", "1 for the state that the server is in.", labels=["state"])
         for name in STATES:
-            state.add_metric([name], float(self._service.state == name))
+            state.add_metric([name], float(self._service.health == name))
         yield state
         loaded = GaugeMetricFamily("llamaherd_model_loaded", "Whether a model is loaded.", labels=["model"])
         gauges: dict[str, GaugeMetricFamily] = {

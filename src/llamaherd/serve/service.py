@@ -129,6 +129,12 @@ class Service:
         """Whether models are being read, also after the server was told to end."""
         return self._loader is not None and self._loader.is_alive()
 
+    @property
+    def health(self) -> State:
+        """`state`, and `failed` as well once the thread of a model has died."""
+        dead = self.state == "ready" and not all(base.worker and base.worker.alive for base in self._bases)
+        return "failed" if dead else self.state
+
     def close(self) -> None:
         """Ends all workers."""
         for base in self._bases:

@@ -19,7 +19,7 @@ router = APIRouter()
 @router.get("/health", response_model=Health, tags=["about"], responses={503: {"model": Health, "description": "Not ready."}})
 async def health(request: Request) -> JSONResponse:
     """`{"status": "loading" | "ready" | "draining" | "failed"}`; 200 only when ready. Needs no key."""
-    state = service(request).state
+    state = service(request).health
     return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
 
