@@ -379,4 +379,5 @@ BAD: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (40
 def streamed(chunk: type[BaseModel]) -> dict[str, Any]:
     """How a route's answer is described that also comes as events, each of which holds a `chunk`."""
     what = f"With `stream`: a `{chunk.__name__}` in the `data:` of each event, and `[DONE]` in the last."
-    return {"content": {"text/event-stream": {"schema": {"type": "string", "description": what}}}}
+    event = {"type": "object", "properties": {"data": {"type": "string", "description": what}}, "required": ["data"]}
+    return {"content": {"text/event-stream": {"schema": event}}}
