@@ -145,19 +145,23 @@ class Worker:
         """
         for one in {id(one.prompt): one for one in asked}.values():
             self._demand_fit(one)
-        if len(asked) > self._most:
-            raise ApiError(400, f"{len(asked)} answers were asked for at once, and the server's queue has room for {self._most}")
         with self._lock:
-            if self._refusal:
-                message, code = self._refusal
-                raise ApiError(503, message, code=code, headers={"Retry-After": "5"})
-            if self._open + len(asked) > self._most:
-                raise busy()
+            self.demand_room(len(asked))
             tickets = [Ticket(one, self._deadline_s if one.deadline_s is None else one.deadline_s, self.cancel) for one in asked]
             self._open += len(tickets)
             for ticket in tickets:
                 self._inbox.put(("add", ticket))
         return tickets
+
+    def demand_room(self, count: int) -> None:
+        """Raises ApiError where `submit` would now refuse so many, so that no trouble is taken over what is asked."""
+        if count > self._most:
+            raise ApiError(400, f"{count} answers were asked for at once, and the server's queue has room for {self._most}")
+        if self._refusal:
+            message, code = self._refusal
+            raise ApiError(503, message, code=code, headers={"Retry-After": "5"})
+        if self._open + count > self._most:
+            raise busy()
 
     def cancel(self, ticket: Ticket) -> None:
         """See Ticket.cancel."""

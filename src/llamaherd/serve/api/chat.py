@@ -190,6 +190,7 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
     serving = service(request)
     served, limits = serving.model(body.model), serving.config.limits
     body.demand(limits)
+    served.worker.demand_room(body.n)
     form, prompt = await unless_gone(request, asyncio.to_thread(read_body, serving, served, body))
     constraints = await unless_gone(request, form.constraints(served.grammars, body.n))
     longest = body.max_completion_tokens or body.max_tokens or limits.new_tokens

@@ -144,6 +144,7 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     serving = service(request)
     served, limits = serving.model(body.model), serving.config.limits
     body.demand(limits)
+    served.worker.demand_room(len(body.prompts) * body.n)
     prompts = await unless_gone(request, asyncio.to_thread(read_prompts, served, body))
     sampling = body.sampling(max(1, body.longest), body.logprobs or 0, body.echo and body.logprobs is not None)
     seed = secrets.randbits(32) if body.seed is None else body.seed
