@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from pygments.styles import get_style_by_name
 
-from llamaherd.serve.colours import CHARACTERS, DARK, LIGHT, LINE_CHARACTERS, PLAIN, coloured, stylesheet
+from llamaherd.serve.colours import CHARACTERS, DARK, LIGHT, LINE_CHARACTERS, coloured, stylesheet
+from llamaherd.serve.page.routes import FILES
 
 
 def plain(code: str) -> str:
@@ -45,15 +46,13 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("name", [LIGHT, DARK])
-def test_every_colour_stands_out(name: str) -> None:
-    style = get_style_by_name(name)
-    pairs = [
-        (f"#{token['color']}", f"#{token['bgcolor']}" if token["bgcolor"] else style.background_color)
-        for _, token in style
-        if token["color"]
-    ]
-    for colour, behind in [*pairs, *([(PLAIN, style.background_color)] if name == LIGHT else [])]:
+@pytest.mark.parametrize(("name", "sign"), [(LIGHT, "#f"), (DARK, "#1")])
+def test_every_colour_stands_out_from_the_page(name: str, sign: str) -> None:
+    [page] = {found for found in re.findall(r"--code-bg: (#\w+)", FILES["app.css"].content.decode()) if found.startswith(sign)}
+    colours = [(f"#{token['color']}", f"#{token['bgcolor']}" if token["bgcolor"] else page) for _, token in get_style_by_name(name)]
+    for colour, behind in colours:
+        if colour == "#None":
+            continue
         low, high = sorted((luminance(colour), luminance(behind)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (colour, behind)
 
@@ -62,5 +61,6 @@ def test_the_style_sheet_has_both_themes_and_loads_nothing() -> None:
     css = stylesheet()
     for start in (":root[data-theme=light] .highlight", ":root[data-theme=dark] .highlight", "@media (prefers-color-scheme: dark)"):
         assert f"{start} " in css
+    assert all(re.match(r"(:root\S+ \.highlight \.\w+ \{.*|@media .*\{|\})$", line) for line in css.splitlines()), "of tokens alone"
     assert css.count("{") == css.count("}")
     assert not re.search(r"url\(|@import|https?:", css)

@@ -10,9 +10,7 @@ from pygments.lexers import LEXERS, find_lexer_class
 CHARACTERS, LINE_CHARACTERS = 30_000, 2000
 """Longest code, and longest line, that is coloured: some languages take time that grows faster than their text."""
 LIGHT, DARK = "xcode", "monokai"
-"""Styles of Pygments whose every colour stands out from its background as WCAG AA asks (a test computes it)."""
-PLAIN = "#000"
-"""Colour of text where a style has none; the background of those is white."""
+"""Styles of Pygments whose every colour stands out from the page's background of code as WCAG AA asks (a test computes it)."""
 
 
 @functools.cache
@@ -44,12 +42,15 @@ def _lines(lexer: Lexer, code: str) -> Iterator[tuple[int, str]]:
 
 
 def stylesheet() -> str:
-    """CSS for light and dark: by `data-theme` on the root, or where that is absent by what the reader's system asks for."""
+    """CSS for light and dark: by `data-theme` on the root, or where that is absent by what the reader's system asks for.
+
+    Colours of tokens alone: background and plain text are the page's.
+    """
     rules = []
     for theme, style in (("light", LIGHT), ("dark", DARK)):
         formatter: HtmlFormatter[str] = HtmlFormatter(style=style)
         chosen, asked = (
-            f"{place} {{ color: {PLAIN} }}\n{formatter.get_style_defs(place)}"
+            "\n".join(formatter.get_token_style_defs(place))
             for place in (f":root[data-theme={theme}] .highlight", ":root:not([data-theme]) .highlight")
         )
         rules += [chosen, f"@media (prefers-color-scheme: {theme}) {{\n{asked}\n}}"]

@@ -185,7 +185,14 @@ def test_code_is_coloured_and_copied_whole(new_page: Any, site: Site) -> None:
     source = "def f(x):\n    return x  # <b>\n"
     site.script.add(f"Look:\n\n```python\n{source}```\n")
     ask(page, "Code, please.")
-    expect(answers(page).locator("pre .k").first).to_have_text("def")
+    keyword = answers(page).locator("pre .k").first
+    expect(keyword).to_have_text("def")
+    colours = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        colours.append(keyword.evaluate("(one) => getComputedStyle(one).color"))
+        assert colours[-1] != keyword.evaluate("(one) => getComputedStyle(one.closest('pre')).color")
+    assert colours[0] != colours[1]
     answers(page).locator(".code-frame .copy").click()
     expect(answers(page).locator(".code-frame .copy")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == source.rstrip("\n")
