@@ -43,6 +43,8 @@ class Reply:
     logprobs: bool = False
     hangs: bool = False
     """Nothing comes at all."""
+    hangs_after: bool = False
+    """Nothing comes after the pieces."""
 
 
 class Script:
@@ -107,6 +109,8 @@ class Script:
                 await asyncio.sleep(0.005)
             await write(chunk({"content": piece}))
             await asyncio.sleep(reply.delay_s)
+        while reply.hangs_after:
+            await asyncio.sleep(0.005)
         if reply.breaks:
             raise ConnectionResetError
         await write(chunk({}, reply.finish) + "data: [DONE]\n\n")

@@ -87,15 +87,6 @@ def test_what_the_server_refuses_is_said(page: Any, site: Site) -> None:
     expect(message_box(page)).to_be_focused()
 
 
-def test_a_server_that_asks_for_a_key_is_signed_in_to(page: Any, site: Site) -> None:
-    site.script.add(status=401, message="give a key")
-    ask(page, "Hello?")
-    expect(notice(page)).to_contain_text("The server asks you to sign in: give a key")
-    with page.expect_navigation():
-        page.get_by_role("button", name="Sign in").click()
-    expect(page.locator(".message.user .message-body")).to_have_text("Hello?")
-
-
 def test_while_the_server_is_gone_nothing_is_lost(page: Any, site: Site) -> None:
     page.context.set_offline(True)
     site.script.add("Welcome back.")

@@ -9,8 +9,8 @@ from ...core.errors import did_you_mean, one_line
 from ..errors import ApiError
 from ..rewards import Reward
 from ..service import Served
-from .fields import service
-from .shapes import ERRORS, Health, Model, Models
+from .fields import owner, service
+from .shapes import ERRORS, Health, Me, Model, Models
 
 router = APIRouter()
 
@@ -21,6 +21,12 @@ async def health(request: Request) -> JSONResponse:
     """`{"status": "loading" | "ready" | "draining" | "failed"}`; 200 only when ready. Needs no key."""
     state = service(request).health
     return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+
+
+@router.get("/api/me", response_model=Me, tags=["about"])
+async def me(request: Request) -> dict[str, Any]:
+    """Whose conversations these are, and whether a session in a browser says so, which `POST /logout` ends."""
+    return {"name": owner(request), "signed_in": getattr(request.state, "signed_in", False)}
 
 
 @router.get("/v1/models", response_model=Models, tags=["about"])

@@ -219,6 +219,14 @@ class Model(Shape):
     """Whether it answers, or scores answers."""
 
 
+class Me(Shape):
+    """Who asks."""
+
+    name: str
+    signed_in: bool
+    """By the cookie of a browser, rather than by a key in the request or, on loopback, by nothing."""
+
+
 class Models(Shape):
     object: Literal["list"]
     data: list[Model]

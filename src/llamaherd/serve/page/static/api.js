@@ -18,7 +18,7 @@ export class Problem extends Error {
 export const gone = () => new Problem("gone", "The server cannot be reached. What you wrote is kept.");
 
 function kindOf(status, error) {
-  if (status === 401 || status === 403) return "key";
+  if (status === 401) return "key";
   if (status === 404) return "missing";
   if (status === 429) return "busy";
   if (status === 503) return ["draining", "failed"].includes(error.code) ? error.code : "loading";
@@ -33,7 +33,7 @@ const WORDS = {
   failed: (said) => `The model could not be loaded: ${said}`,
   busy: () => "The server is busy.",
   full: (said) => `The context is full: ${said}`,
-  key: (said) => `The server asks you to sign in: ${said}`,
+  key: () => "You are not signed in any more. Sign in with your key; what you wrote is kept.",
   broken: (said) => `Something failed on the server: ${said}`,
 };
 

@@ -1,5 +1,6 @@
 // Puts the page together: addresses, notices, shortcuts, the theme, and what happens when the page is left.
 
+import { enter, signIn } from "./account.js";
 import { answering, bodyFor, onChat, saveAll, stop } from "./chat.js";
 import { openCompare } from "./compare.js";
 import { draft, focusComposer, initComposer, setDraft } from "./composer.js";
@@ -52,7 +53,7 @@ function showNotice() {
   const words = document.createElement("span");
   words.textContent = text;
   notice.replaceChildren(words);
-  if ([problems.chat, problems.saving, problems.page].some((one) => one?.kind === "key")) addNoticeButton("Sign in", () => location.reload());
+  if ([problems.chat, problems.saving, problems.page].some((one) => one?.kind === "key")) addNoticeButton("Sign in", signIn);
   else if (Object.values(problems).some(Boolean) && present() === "ready") addNoticeButton("Dismiss", dismiss);
 }
 
@@ -242,14 +243,16 @@ function wire(listChanged) {
 async function start() {
   beginWith(current);
   listShortcuts();
+  await enter(complain);
   setTheme(localStorage.getItem("llamaherd.theme") ?? "system");
   initThread(announce);
   const listChanged = initSidebar(announce, complain);
   initComposer(complain);
   wire(listChanged);
   byId("model-slot").append(modelSelect());
-  adopt().then(refreshList);
   untilReady();
+  await adopt(); // first, so that what is opened is what was written
+  refreshList();
   await Promise.allSettled([initSettings(), openAddressed()]);
   if (matchMedia("(pointer: fine)").matches) focusComposer();
   document.body.dataset.ready = "yes";

@@ -62,6 +62,12 @@ export const continueAnswer = (id) => answer(node(id), node(id));
 /** Ends the answer that is being written; what came stays. */
 export const stop = () => answering()?.abort.abort();
 
+/** Ends every answer that is being written, in other conversations too; resolves when what came is on its way to be saved. */
+export async function stopAll() {
+  for (const { abort } of streams.values()) abort.abort();
+  while (streams.size) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
 /** Saves what has come so far: the page may be closing. */
 export function saveAll() {
   for (const { node: one } of streams.values()) {

@@ -8,6 +8,7 @@ const STALE_MS = 15_000;
 const KEEPALIVE_CHARACTERS = 20_000; // browsers let a closing page send 64 KiB at most
 const own = PREFIX + Math.random().toString(36).slice(2);
 
+let who = null; // whose changes these are: those of others wait until they come back
 let waiting = [];
 let sending = null;
 let retry = 0;
@@ -28,11 +29,17 @@ const tell = (problem = null) => listeners.forEach((listener) => listener({ pend
 
 function keep(at = Date.now()) {
   try {
-    if (waiting.length) localStorage.setItem(own, JSON.stringify({ at, waiting }));
+    if (waiting.length) localStorage.setItem(own, JSON.stringify({ at, who, waiting }));
     else localStorage.removeItem(own);
   } catch {
     // the browser's store is full or shut: the changes are still held by this page
   }
+}
+
+/** Says whose the changes of this page are: kept so, and sent for nobody else. */
+export function belongTo(name) {
+  who = name;
+  keep();
 }
 
 /** Queues a change; of several that set the same fields of the same thing only the last is sent. */
@@ -65,7 +72,7 @@ async function drain() {
         sending = null;
         keep();
         tell(error);
-        retry = setTimeout(flush, (error.retryAfter ?? 2) * 1000);
+        retry = setTimeout(flush, (error.retryAfter ?? (error.kind === "key" ? 15 : 2)) * 1000);
         return;
       }
       if (error.kind !== "missing") tell(error); // what was deleted meanwhile needs no saving
@@ -96,12 +103,12 @@ async function lives(key, at) {
   return (await navigator.locks.query()).held.some(({ name }) => name === key);
 }
 
-/** Takes over what closed tabs could not send. */
+/** Takes over what closed tabs of the same person could not send. */
 export async function adopt() {
   for (const key of Object.keys(localStorage).filter((name) => name.startsWith(PREFIX) && name !== own)) {
     try {
       const left = JSON.parse(localStorage.getItem(key));
-      if (await lives(key, left.at)) continue;
+      if ((left.who ?? who) !== who || (await lives(key, left.at))) continue;
       waiting.push(...left.waiting);
     } catch {
       // what cannot be read cannot be sent
