@@ -43,6 +43,8 @@ class Reply:
     logprobs: bool = False
     hangs: bool = False
     """Nothing comes at all."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Of every chunk, beside what OpenAI's have."""
     hangs_after: bool = False
     """Nothing comes after the pieces."""
 
@@ -99,7 +101,7 @@ class Script:
             if reply.logprobs and delta.get("content"):
                 tops = [{"token": "other", "logprob": -2.0, "bytes": None}]
                 choice["logprobs"] = {"content": [{"token": delta["content"], "logprob": -0.5, "bytes": None, "top_logprobs": tops}]}
-            return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+            return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice], **reply.extra})}\n\n"
 
         await write(": hello\n\n")
         while reply.hangs:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -200,3 +201,60 @@ def test_answers_in_two_conversations_come_side_by_side(page: Any, site: Site) -
     finishes(page)
     contents = {one["title"]: one["nodes"][1]["content"] for one in site.conversations()}
     assert contents == {"Take your time.": "Slow answer.", "Be quick.": "Quick answer."}
+
+
+def test_what_the_server_did_to_an_answer_is_said_below_it(page: Any, site: Site) -> None:
+    site.script.add("I can't help with that.", finish="content_filter", logprobs=True)
+    ask(page, "How do I burn a barn?")
+    expect(page.locator(".message-note:visible")).to_have_text("The guard of this server replaced the answer.")
+    expect(page.get_by_role("button", name="Continue")).to_have_count(0)
+    site.script.add("Short.", extra={"llamaherd": {"dropped_turns": 2}})
+    ask(page, "And now?")
+    note = "The context was full: the oldest 2 turns were not read."
+    expect(page.locator(".message-note:visible").last).to_have_text(note)
+    site.script.add(finish="content_filter")
+    page.get_by_role("button", name="Regenerate").last.click()
+    expect(page.locator(".message-note:visible").last).to_have_text("The answer is empty.")
+    finishes(page)
+    page.reload()
+    expect(page.locator(".message-note:visible").first).to_have_text("The guard of this server replaced the answer.")
+    page.get_by_role("button", name="Previous version").click()
+    expect(page.locator(".message-note:visible").last).to_have_text(note)
+
+
+def test_going_on_can_be_stopped_before_it_begins_and_nothing_is_lost(page: Any, site: Site) -> None:
+    site.script.add("Y", breaks=True, delay_s=0.3)
+    ask(page, "Who?")
+    expect(page.locator(".message-note", has_text="Interrupted")).to_be_visible()
+    site.script.add(hangs=True)
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".message-note", has_text="Stopped")).to_be_visible()
+    finishes(page)
+    [saved] = site.conversations()
+    assert saved["nodes"][-1]["content"] == "Y"
+
+
+TEXTS = {
+    "rtl": "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd",
+    "ltr": "\u4f60\u597d \U0001f469\u200d\U0001f469\u200d\U0001f467 <b>x</b>",
+    "long": "x" * 3000,
+}
+
+
+@pytest.mark.parametrize("width", [1100, 360])
+def test_any_writing_has_its_place(new_page: Callable[..., Any], site: Site, width: int) -> None:
+    page = new_page(viewport={"width": width, "height": 740})
+    direction = "(one) => getComputedStyle(one).direction"
+    for text in TEXTS.values():
+        site.script.add(f"{text}\n\n- {text}\n\n> {text}\n")
+        ask(page, text)
+        expect(answers(page).last.locator("blockquote")).to_be_visible()
+    users = page.locator(".message.user .message-body")
+    expect(users).to_have_text(list(TEXTS.values()))
+    assert [users.nth(index).evaluate(direction) for index in range(3)] == ["rtl", "ltr", "ltr"]
+    for tag in ("p", "ul", "blockquote"):
+        assert [answers(page).nth(index).locator(tag).first.evaluate(direction) for index in range(3)] == ["rtl", "ltr", "ltr"], tag
+    assert page.locator("#title").evaluate(direction) == "rtl"
+    for place in ("document.documentElement", "document.getElementById('conversation')", "document.getElementById('sidebar')"):
+        assert page.evaluate(f"{place}.scrollWidth <= {place}.clientWidth"), place

@@ -57,7 +57,7 @@ def test_both_go_on_from_the_conversation(page: Any, site: Site) -> None:
     ask(page, "Hello?")
     expect(answers(page)).to_have_text("Hello!")
     page.get_by_label("Message", exact=True).fill("And now?")
-    first, _ = open_compare(page)
+    first, second = open_compare(page)
     expect(page.get_by_label("Prompt for both models")).to_have_value("And now?")
     expect(page.locator("#compare-view")).to_contain_text("2 messages")
     site.script.add("One.")
@@ -65,6 +65,9 @@ def test_both_go_on_from_the_conversation(page: Any, site: Site) -> None:
     page.get_by_role("button", name="Ask both").click()
     expect(first.get_by_role("button", name="Keep this answer")).to_be_visible()
     assert [one["content"] for one in site.script.bodies[-1]["messages"]] == ["Hello?", "Hello!", "And now?"]
+    second.get_by_role("button", name="Keep this answer").click()
+    expect(answers(page)).to_have_count(2)
+    expect(page.get_by_label("Message", exact=True)).to_have_value("")
 
 
 def test_each_column_stops_and_asks_again_by_itself(page: Any, site: Site) -> None:
@@ -142,3 +145,22 @@ def test_columns_stand_below_each_other_on_a_phone(new_page: Callable[..., Any],
     assert above["x"] == below["x"]
     assert below["y"] >= above["y"] + above["height"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_while_the_model_is_loading_both_wait_for_it(page: Any, site: Site) -> None:
+    first, second = open_compare(page)
+    site.up.service.state = "loading"
+    try:
+        for _ in range(2):
+            site.script.add(status=503, message="the model is being loaded", code="loading")
+        for text in ("One.", "One."):
+            site.script.add(text)
+        ask_both(page, "Hello?")
+        for column in (first, second):
+            expect(column.locator(".message-note")).to_contain_text("The model is still being loaded.")
+        second.get_by_role("button", name="Stop").click()
+        expect(second.locator(".message-note")).to_have_text("Stopped: this is what had come.")
+    finally:
+        site.up.service.state = "ready"
+    expect(first.locator(".compare-answer")).to_have_text("One.")
+    expect(second.locator(".compare-answer")).to_have_text("")

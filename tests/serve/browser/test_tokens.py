@@ -1,10 +1,12 @@
 """The token view: probabilities and alternatives of an answer, by pointer, keyboard and finger; and the exact prompt."""
 
+import base64
 import json
 import math
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 from tests.serve.browser.conftest import Site, answers, ask
@@ -180,3 +182,76 @@ def test_a_full_context_is_said_and_the_oldest_turns_can_be_left_out(new_page: C
     page.get_by_label("Message", exact=True).press("Enter")
     expect(answers(page).last).to_have_text("Yes.")
     assert site.script.bodies[-1]["overflow"] == "drop-turns"
+
+
+KEPT = """async ([count, others]) => {
+    const {kept, leftOutWords} = await import("/static/tokens.js");
+    const alternatives = Array.from({length: others}, () => ["\u4e00\u4e00", -1.2345]);
+    const made = kept(Array.from({length: count}, () => ["\u4e00\u4e00", -0.1234, alternatives]));
+    return [made.tokens?.length ?? null, made.tokens?.[0][2].length ?? null, leftOutWords(made)];
+}"""
+
+
+def test_tokens_of_long_answers_are_kept_as_far_as_the_server_keeps_them(page: Any, site: Site) -> None:
+    assert page.evaluate(KEPT, [0, 5]) == [None, None, ""]
+    assert page.evaluate(KEPT, [6000, 5]) == [6000, 5, ""]
+    assert page.evaluate(KEPT, [20_000, 5]) == [20_000, 0, ""]
+    assert page.evaluate(KEPT, [100_000, 5]) == [None, None, "Its 100,000 tokens are too many to be kept for the token view."]
+    id = site.saved([("Hello?", "Hello!")])
+    node = httpx.get(f"{site.api}/conversations/{id}").json()["nodes"][-1]["id"]
+    for count in (6000, 20_000):  # what the page keeps, the server takes
+        tokens = page.evaluate(
+            """async (count) => (await import("/static/tokens.js")).kept(Array.from({length: count}, () => ["abc", -1.2345,
+               Array.from({length: 5}, () => ["abc", -1.2345])])).tokens""",
+            count,
+        )
+        answer = httpx.patch(f"{site.api}/conversations/{id}/nodes/{node}", json={"meta": {"finish": "stop", "tokens": tokens}})
+        assert answer.status_code == 200, answer.text
+    httpx.patch(f"{site.api}/conversations/{id}/nodes/{node}", json={"meta": {"tokens_left_out": 100_000}})
+    page.goto(f"{site.up.url}/#/c/{id}")
+    expect(page.locator(".message-note:visible")).to_have_text("Its 100,000 tokens are too many to be kept for the token view.")
+
+
+def test_tokens_that_do_not_cover_the_answer_are_not_shown(page: Any, site: Site) -> None:
+    site.script.add("In Lima.", logprobs=True)
+    ask(page, "Where?")
+    page.locator(".message.assistant").get_by_role("button", name="Edit").click()
+    page.get_by_label("Edit the message").fill("In Rome, since")
+    page.get_by_role("button", name="Keep").click()
+    site.script.add(" May.", logprobs=True)
+    page.get_by_role("button", name="Continue").click()
+    expect(answers(page)).to_have_text("In Rome, since May.")
+    expect(page.get_by_role("button", name="Tokens", exact=True)).to_have_count(0)
+
+
+@pytest.mark.parametrize("tokens", ["abc", {"length": 3}, [["a", -1]], [["a", "b", []]], [None]])
+def test_tokens_that_are_none_break_nothing(new_page: Callable[..., Any], site: Site, tokens: Any) -> None:
+    id = site.saved([("Hello?", "Hello!")])
+    node = httpx.get(f"{site.api}/conversations/{id}").json()["nodes"][-1]["id"]
+    httpx.patch(f"{site.api}/conversations/{id}/nodes/{node}", json={"meta": {"finish": "constructor", "tokens": tokens}})
+    page = new_page(f"/#/c/{id}")
+    expect(answers(page)).to_have_text("Hello!")
+    expect(page.get_by_role("button", name="Copy")).to_have_count(2)
+    expect(page.get_by_role("button", name="Tokens", exact=True)).to_have_count(0)
+    expect(page.locator(".message-note:visible")).to_have_count(0)
+
+
+def test_meters_are_filled_over_their_whole_height(page: Any) -> None:
+    tokens = open_tokens(page)
+    tokens.first.hover()
+    meter = page.get_by_role("tooltip").locator("meter").first
+    picture = base64.b64encode(meter.screenshot()).decode()
+    column = page.evaluate(
+        """async (picture) => {
+          const image = new Image();
+          image.src = `data:image/png;base64,${picture}`;
+          await image.decode();
+          const canvas = Object.assign(document.createElement("canvas"), {width: image.width, height: image.height});
+          const context = canvas.getContext("2d");
+          context.drawImage(image, 0, 0);
+          const at = (share) => context.getImageData(image.width / 2, Math.floor(share * image.height), 1, 1).data.slice(0, 3).join();
+          return [at(0.25), at(0.5), at(0.8)];
+        }""",
+        picture,
+    )
+    assert len(set(column)) == 1, column

@@ -199,7 +199,7 @@ function finished({ node: one }) {
 
 function wire(listChanged) {
   byId("open-settings").addEventListener("click", () => openSettings());
-  byId("open-compare").addEventListener("click", () => openCompare({ draft: draft(), setDraft }));
+  byId("open-compare").addEventListener("click", () => openCompare({ draft: draft(), taken: (text) => { if (draft().trim() === text.trim()) setDraft(""); } }));
   byId("open-prompt").addEventListener("click", () => {
     const text = draft().trim() ? draft() : null;
     const last = leaf();

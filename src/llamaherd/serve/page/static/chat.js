@@ -5,12 +5,10 @@ import { untilReady } from "./health.js";
 import { overflow } from "./prompt.js";
 import { current, fields, problem as settingsProblem } from "./settings.js";
 import { addNode, change, conversation, dropNode, hold, leaf, node, pathTo, release, saveNode } from "./state.js";
-import { collect } from "./tokens.js";
+import { collect, kept, tokensOf } from "./tokens.js";
 
 const SAVE_MS = 3000; // an answer that is being written is saved so often, for a tab that crashes
 const MOST_TRIES = 30;
-const MOST_TOKENS_KEPT = 4096;
-const MOST_CHARACTERS_KEPT = 900_000; // of their JSON: the server keeps a megabyte beside a message
 
 const streams = new Map();
 const target = new EventTarget();
@@ -94,7 +92,8 @@ async function answer(question, continued = null) {
   if (wrong) return emit("problem", { problem: new Problem("refused", wrong) });
   const body = bodyFor(pathTo(question.id), { continued: Boolean(continued) });
   const one = continued ?? addNode({ parent: question.id, role: "assistant", content: "", model: body.model }, { saved: false });
-  const stream = { node: one, before: one.content, tokens: one.meta.tokens?.slice() ?? [], abort: new AbortController(), waits: null };
+  const tokens = one.content ? (tokensOf(one.meta)?.slice() ?? null) : []; // of an answer whose beginning has none, none are shown
+  const stream = { node: one, before: one.content, tokens, abort: new AbortController(), waits: null };
   streams.set(one.conversation, stream);
   hold(one);
   emit("problem", { problem: null });
@@ -141,7 +140,7 @@ async function receive(stream, body) {
     if (chunk.llamaherd?.dropped_turns) stream.dropped = chunk.llamaherd.dropped_turns;
     const [choice] = chunk.choices ?? [];
     if (!choice) continue;
-    if (choice.logprobs?.content) collect(tokens, choice.logprobs.content);
+    if (tokens && choice.logprobs?.content) collect(tokens, choice.logprobs.content);
     if (choice.finish_reason) stream.reason = choice.finish_reason;
     const text = choice.delta?.content;
     if (!text) continue;
@@ -153,16 +152,14 @@ async function receive(stream, body) {
   }
 }
 
-const keepable = (tokens) => tokens.length && tokens.length <= MOST_TOKENS_KEPT && JSON.stringify(tokens).length < MOST_CHARACTERS_KEPT;
-
 /** Notes how an answer ended and saves it; one that never began is taken back. */
 function finish(stream, reason, problem = null) {
   const one = stream.node;
   release(one);
   streams.delete(one.conversation); // before the message is shown for the last time, as one that is no longer being written
-  if (one.unsaved && reason !== "stop" && reason !== "length") dropNode(one);
+  if (one.unsaved && ["stopped", "interrupted"].includes(reason)) dropNode(one);
   else {
-    const tokens = keepable(stream.tokens) ? { tokens: stream.tokens } : {};
+    const tokens = { tokens: undefined, ...kept(stream.tokens) };
     const usage = stream.usage ? { usage: stream.usage } : {};
     const dropped = stream.dropped ? { dropped_turns: stream.dropped } : {};
     change(one, { meta: { finish: reason, ...tokens, ...usage, ...dropped } }, { saved: true });

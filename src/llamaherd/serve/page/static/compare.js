@@ -1,11 +1,12 @@
 // Two models side by side on one prompt. Keeping an answer goes on with it and leaves the other one beside it as a version.
 
 import { streamChat } from "./api.js";
+import { untilReady } from "./health.js";
 import { overflow } from "./prompt.js";
 import { renderInto } from "./render.js";
 import { current, fields, fillModels, models, problem } from "./settings.js";
 import { addNode, conversation, leaf, on, path } from "./state.js";
-import { collect, tokenView } from "./tokens.js";
+import { collect, kept, tokenView } from "./tokens.js";
 
 const ENDS = {
   length: "Cut at the longest answer.",
@@ -17,9 +18,11 @@ const NAMES = ["First model", "Second model"];
 
 let view = null;
 let opener = null;
+let answered = () => {};
 
-/** Shows the two columns; `draft` is the prompt to begin with. */
-export function openCompare({ draft = "" } = {}) {
+/** Shows the two columns; `draft` is the prompt to begin with. `taken(text)` is told the prompt whose answer is kept. */
+export function openCompare({ draft = "", taken = () => {} } = {}) {
+  answered = taken;
   view ??= build();
   opener = document.activeElement;
   const last = leaf();
@@ -47,7 +50,7 @@ function build() {
   head.append(element("h2", { textContent: "Two models, one prompt" }), close);
   const base = element("p", { className: "muted small" });
   const form = element("form", { className: "compare-form" });
-  const prompt = element("textarea", { id: "compare-prompt", rows: 2, placeholder: "A prompt for both" });
+  const prompt = element("textarea", { id: "compare-prompt", rows: 2, dir: "auto", placeholder: "A prompt for both" });
   const label = element("label", { className: "hidden", htmlFor: "compare-prompt", textContent: "Prompt for both models" });
   const ask = element("button", { className: "primary", textContent: "Ask both" });
   const wrong = element("p", { className: "problem", hidden: true });
@@ -108,6 +111,7 @@ function keep(chosen) {
   const other = view.columns.find((column) => column !== chosen);
   const last = leaf();
   const asked = chosen.asked;
+  answered(asked); // before it becomes a message, and the conversation perhaps a new one
   const question =
     last?.role === "user" && last.content === asked ? last : addNode({ parent: before().at(-1)?.id ?? null, role: "user", content: asked });
   for (const column of [other, chosen]) {
@@ -124,7 +128,7 @@ class Column {
     this.box = element("section", { className: "compare-column", ariaLabel: name });
     this.select = element("select", { ariaLabel: name });
     this.own = new OwnSettings(name);
-    this.body = element("div", { className: "compare-answer message-body", tabIndex: 0, role: "region", ariaLabel: `Answer of the ${name.toLowerCase()}` });
+    this.body = element("div", { className: "compare-answer message-body", dir: "auto", tabIndex: 0, role: "region", ariaLabel: `Answer of the ${name.toLowerCase()}` });
     this.note = element("p", { className: "message-note", hidden: true });
     this.actions = element("div", { className: "message-actions", role: "group", ariaLabel: `What to do with the answer of the ${name.toLowerCase()}` });
     this.stopping = button("Stop", () => this.stop());
@@ -148,7 +152,7 @@ class Column {
 
   clear() {
     this.stop();
-    Object.assign(this, { text: "", tokens: [], end: null, asked: null, abort: null, problemSaid: null });
+    Object.assign(this, { text: "", tokens: [], end: null, asked: null, abort: null, problemSaid: null, dropped: {} });
     this.showTokens(false);
   }
 
@@ -183,6 +187,7 @@ class Column {
       }
     } catch (error) {
       if (this.abort !== mine) return;
+      if (error.kind === "loading") return this.later(error, prompt, mine);
       if (error.name === "AbortError") end = "stopped";
       else if (error.said) this.problemSaid = error.said;
       else throw error;
@@ -191,8 +196,21 @@ class Column {
     this.update();
   }
 
+  /** Asks again once the model is loaded, unless it is stopped before. */
+  async later(problem, prompt, mine) {
+    this.problemSaid = problem.said;
+    this.update();
+    const stopped = new Promise((resolve) => mine.signal.addEventListener("abort", () => resolve(true), { once: true }));
+    const gaveUp = await Promise.race([untilReady(), stopped]);
+    if (this.abort !== mine) return;
+    if (gaveUp !== true) return this.ask(prompt);
+    Object.assign(this, { end: "stopped", abort: null, problemSaid: null });
+    this.update();
+  }
+
   /** Adds what a chunk says; returns the reason why the answer ended, if it did. */
-  take({ choices }) {
+  take({ choices, llamaherd }) {
+    if (llamaherd?.dropped_turns) this.dropped = { dropped_turns: llamaherd.dropped_turns };
     const [choice] = choices ?? [];
     if (choice?.logprobs?.content) collect(this.tokens, choice.logprobs.content);
     if (choice?.delta?.content) {
@@ -237,7 +255,7 @@ class Column {
 
   /** As a message of the conversation. */
   answer() {
-    return { content: this.text, model: this.model, meta: { finish: this.end, ...(this.tokens.length ? { tokens: this.tokens } : {}) } };
+    return { content: this.text, model: this.model, meta: { finish: this.end, ...this.dropped, ...kept(this.tokens) } };
   }
 }
 

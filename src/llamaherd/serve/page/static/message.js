@@ -4,15 +4,15 @@
 import { continueAnswer, edit, isStreaming, regenerate } from "./chat.js";
 import { renderInto } from "./render.js";
 import { branches, conversation, showBranch } from "./state.js";
-import { tokenView } from "./tokens.js";
+import { leftOutWords, tokensOf, tokenView } from "./tokens.js";
 
-const NOTES = {
-  stopped: "Stopped: this is what had come.",
-  interrupted: "Interrupted: this is what had come.",
-  streaming: "Interrupted: this is what had come.",
-  length: "Cut at the longest answer.",
-  content_filter: "The guard of this server replaced the answer.",
-};
+const NOTES = new Map([
+  ["stopped", "Stopped: this is what had come."],
+  ["interrupted", "Interrupted: this is what had come."],
+  ["streaming", "Interrupted: this is what had come."],
+  ["length", "Cut at the longest answer."],
+  ["content_filter", "The guard of this server replaced the answer."],
+]);
 export const isCut = (one) => ["stopped", "interrupted", "streaming", "length"].includes(one.meta.finish);
 
 function button(text, act, label = null) {
@@ -66,6 +66,7 @@ export class MessageView {
     this.head.textContent = this.who;
     this.body = document.createElement("div");
     this.body.className = "message-body plain";
+    this.body.dir = "auto";
     this.body.textContent = this.node.content;
     this.element.replaceChildren(this.head, this.body);
   }
@@ -101,12 +102,19 @@ export class MessageView {
   showActions(streaming) {
     const { node: one, tokens } = this;
     const beside = branches(one.id);
-    const key = [streaming, beside.indexOf(one.id), beside.length, this.goesOn, Boolean(one.meta.tokens?.length), tokens].join();
+    const key = [streaming, beside.indexOf(one.id), beside.length, this.goesOn, Boolean(this.known), tokens].join();
     if (key === this.key) return;
     this.key = key;
     const held = this.actions.contains(document.activeElement) ? document.activeElement.dataset.act : null;
     this.actions.replaceChildren(...(streaming ? [] : this.buttons()));
     if (held) (this.actions.querySelector(`[data-act="${held}"]`) ?? this.element).focus({ preventScroll: true });
+  }
+
+  /** The tokens of the answer, once there are all of them. */
+  get known() {
+    const { tokens } = this.node.meta;
+    if (tokens !== this.checked) [this.checked, this.found] = [tokens, tokensOf(this.node.meta)];
+    return this.found ?? null;
   }
 
   /** Whether the answer can be gone on with. */
@@ -116,13 +124,13 @@ export class MessageView {
   }
 
   showText(streaming) {
-    const { content, meta } = this.node;
-    const shown = `${streaming}:${this.tokens}:${content.length}:${meta.tokens?.length}`;
+    const { content } = this.node;
+    const shown = `${streaming}:${this.tokens}:${content.length}:${this.known?.length}`;
     if (shown === this.shown && content === this.shownText) return;
     [this.shown, this.shownText] = [shown, content];
     this.body.classList.toggle("waiting", streaming && !content);
-    if (this.tokens && meta.tokens && !streaming) {
-      this.body.replaceChildren(tokenView(meta.tokens));
+    if (this.tokens && this.known && !streaming) {
+      this.body.replaceChildren(tokenView(this.known));
     } else if (this.node.role === "user") {
       this.body.textContent = content;
     } else {
@@ -134,9 +142,9 @@ export class MessageView {
   noteText() {
     if (!this.node.content && this.node.role === "assistant") return "The answer is empty.";
     const { finish, edited, dropped_turns: dropped } = this.node.meta;
-    const how = NOTES[finish] ?? (edited ? "Written by you in place of the answer." : "");
-    if (!dropped) return how;
-    return `The context was full: the oldest ${dropped === 1 ? "turn was" : `${dropped} turns were`} not read. ${how}`.trim();
+    const how = NOTES.get(finish) ?? (edited ? "Written by you in place of the answer." : "");
+    const full = dropped ? `The context was full: the oldest ${dropped === 1 ? "turn was" : `${dropped} turns were`} not read.` : "";
+    return [full, how, leftOutWords(this.node.meta)].filter(Boolean).join(" ");
   }
 
   buttons() {
@@ -155,7 +163,7 @@ export class MessageView {
     if (one.role === "assistant") {
       add("again", "Regenerate", () => regenerate(one.id));
       if (this.goesOn) add("continue", "Continue", () => continueAnswer(one.id));
-      if (one.meta.tokens?.length) {
+      if (this.known) {
         add("tokens", "Tokens", () => { this.tokens = !this.tokens; this.update(); }, this.tokens);
       }
     }
@@ -191,6 +199,7 @@ export class MessageView {
     this.editor = document.createElement("form");
     const text = document.createElement("textarea");
     text.value = one.content;
+    text.dir = "auto";
     text.setAttribute("aria-label", "Edit the message");
     const row = document.createElement("div");
     row.className = "row end";

@@ -180,6 +180,7 @@ function plain(piece) {
 
 function addPiece(state) {
   const box = document.createElement("div");
+  box.dir = "auto";
   state.element.append(box);
   const piece = { state, box, source: null, blocks: [], rendered: false, asked: false, failures: 0 };
   state.pieces.push(piece);
@@ -313,6 +314,7 @@ function safeNodes(html) {
 function finish(piece, nodes) {
   return nodes.flatMap((node) => {
     if (!(node instanceof HTMLElement)) return [node];
+    if (node.localName !== "pre") node.dir = "auto"; // each block by its own first letter; code goes from left to right
     const outer = frameOf(piece, node);
     for (const inner of outer === node ? node.querySelectorAll("pre, table") : []) frameOf(piece, inner);
     for (const box of outer.querySelectorAll("input")) Object.assign(box, { disabled: true, ariaLabel: box.checked ? "done" : "to do" });

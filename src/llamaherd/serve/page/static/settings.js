@@ -230,7 +230,7 @@ function modelField() {
 
 function systemField() {
   const help = "Said to the model before the conversation: who it is and how it is to answer.";
-  return labelled("system", "System prompt", element("textarea", { rows: 3 }), help);
+  return labelled("system", "System prompt", element("textarea", { rows: 3, dir: "auto" }), help);
 }
 
 function numberFields() {

@@ -67,6 +67,7 @@ function entry(one) {
   item.dataset.id = one.id;
   const link = document.createElement("a");
   link.href = `#/c/${encodeURIComponent(one.id)}`;
+  link.dir = "auto";
   link.dataset.act = "open";
   const title = document.createElement("span");
   title.textContent = one.title || "Untitled";

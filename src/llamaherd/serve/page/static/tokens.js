@@ -5,6 +5,8 @@ const MOST_ALTERNATIVES = 5;
 const LEVELS = [0.9, 0.5, 0.1];
 const PLACES = 1e4;
 const NEVER = -100;
+const MOST_VALUES_KEPT = 120_000; // the server takes 131,072 in a body
+const MOST_BYTES_KEPT = 1_000_000; // and keeps a mebibyte beside a message
 
 let tooltip = null;
 let shownFor = null;
@@ -20,6 +22,30 @@ export function collect(list, content) {
     list.push([textOf(one), rounded(one.logprob), others]);
   }
 }
+
+/**
+ * What a message keeps of its tokens, by the names of its meta: all of them; where that is more than the server keeps, without the
+ * alternatives; and of what is longer still, how many there were.
+ */
+export function kept(list) {
+  if (!list?.length) return {};
+  for (const form of [list, list.map(([text, logprob]) => [text, logprob, []])]) {
+    const values = form.reduce((sum, [, , others]) => sum + 4 + 3 * others.length, 0);
+    if (values <= MOST_VALUES_KEPT && new Blob([JSON.stringify(form)]).size + values <= MOST_BYTES_KEPT) return { tokens: form };
+  }
+  return { tokens_left_out: list.length };
+}
+
+/** The tokens that a message has, or null: what was imported may hold anything. */
+export function tokensOf({ tokens }) {
+  const pair = (one) => Array.isArray(one) && typeof one[0] === "string" && typeof one[1] === "number";
+  const known = Array.isArray(tokens) && tokens.length && tokens.every((one) => pair(one) && Array.isArray(one[2]) && one[2].every(pair));
+  return known ? tokens : null;
+}
+
+/** Why there is no token view of a long answer, in words, or nothing. */
+export const leftOutWords = ({ tokens_left_out: count }) =>
+  Number.isInteger(count) ? `Its ${count.toLocaleString("en")} tokens are too many to be kept for the token view.` : "";
 
 // Infinity has no place in JSON, and nothing below this differs for a reader.
 const rounded = (logprob) => Math.max(NEVER, Math.round((logprob ?? NEVER) * PLACES) / PLACES);
