@@ -1,4 +1,4 @@
-"""axe-core finds nothing serious, in light and dark, on a desk and on a phone; everything goes by keyboard; text can grow."""
+"""axe-core finds nothing, in light and dark, on a desk and on a phone; everything goes by keyboard; text can grow."""
 
 import json
 import threading
@@ -14,14 +14,13 @@ axe = pytest.importorskip("axe_playwright_python", reason="accessibility is chec
 
 SOURCE = (Path(axe.__file__).parent / "axe.min.js").read_text()
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], "resultTypes": ["violations"]}
-GRAVE = {"serious", "critical"}
 SIZES = {"desk": {"width": 1100, "height": 800}, "phone": {"width": 360, "height": 740}}
 RICH = "# A title\n\nText with `code`, a [link](https://example.org) and $x^2$.\n\n```python\ndef f(x):\n    return x  # why\n```\n\n"
 RICH += "| a | b |\n|---|--:|\n| 1 | 2 |\n\n> said\n\n- [x] done\n- one\n\n1. two\n"
 
 
-def grave(page: Any) -> list[str]:
-    """What axe-core holds for serious or worse: rule, where, and why."""
+def found(page: Any) -> list[str]:
+    """What axe-core finds, of any weight: rule, where, and why."""
     session = page.context.new_cdp_session(page)
     world = session.send("Page.createIsolatedWorld", {"frameId": session.send("Page.getFrameTree")["frameTree"]["frame"]["id"]})
 
@@ -32,25 +31,9 @@ def grave(page: Any) -> list[str]:
         return answer["result"].get("value")
 
     run(f"{SOURCE}; null")  # in a world of its own, so that the page's policy stays in force
-    found = run(f"axe.run(document, {json.dumps(RULES)}).then((result) => result.violations)")
+    violations = run(f"axe.run(document, {json.dumps(RULES)}).then((result) => result.violations)")
     session.detach()
-    return [
-        f"{one['id']} ({one['impact']}): {node['target']} {node['failureSummary']}"
-        for one in found
-        if one["impact"] in GRAVE
-        for node in one["nodes"]
-    ]
-
-
-@pytest.fixture(params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=list(SIZES))
-def opened(request: pytest.FixtureRequest, scheme: str, new_page: Callable[..., Any]) -> Any:
-    """The page in each scheme and size."""
-    return new_page(viewport=SIZES[request.param], color_scheme=scheme, reduced_motion="reduce")
+    return [f"{one['id']} ({one['impact']}): {node['target']} {node['failureSummary']}" for one in violations for node in one["nodes"]]
 
 
 def rich(page: Any, site: Site) -> None:
@@ -62,69 +45,77 @@ def rich(page: Any, site: Site) -> None:
     expect(page.get_by_role("button", name="Tokens", exact=True).last).to_be_visible()
 
 
-def test_empty_streaming_and_answered(opened: Any, site: Site) -> None:
-    assert grave(opened) == []
+def messages(page: Any, site: Site) -> None:
+    assert found(page) == []
     gate = threading.Event()
     site.script.add("Some ", "text.", gate=gate)
-    ask(opened, "Hello?")
-    expect(answers(opened)).to_have_text("Some")
-    assert grave(opened) == []
+    ask(page, "Hello?")
+    expect(answers(page)).to_have_text("Some")
+    assert found(page) == []
     gate.set()
-    expect(answers(opened)).to_have_text("Some text.")
-    rich(opened, site)
-    assert grave(opened) == []
+    expect(answers(page)).to_have_text("Some text.")
+    rich(page, site)
+    assert found(page) == []
+    page.get_by_role("button", name="Tokens", exact=True).last.click()
+    page.locator(".token").first.focus()
+    expect(page.get_by_role("tooltip")).to_be_visible()
+    assert found(page) == []
+    page.keyboard.press("Escape")
 
 
-def test_token_view_and_its_tooltip(opened: Any, site: Site) -> None:
-    rich(opened, site)
-    opened.get_by_role("button", name="Tokens", exact=True).click()
-    opened.locator(".token").first.focus()
-    expect(opened.get_by_role("tooltip")).to_be_visible()
-    assert grave(opened) == []
+def dialogs(page: Any) -> None:
+    for name in ("Settings", "The exact prompt", "Keyboard shortcuts"):
+        page.get_by_role("button", name=name, exact=True).click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        if name == "Settings":
+            dialog.get_by_label("Temperature", exact=True).fill("-1")
+            expect(dialog.get_by_text("-1 is not.")).to_be_visible()
+        if name == "The exact prompt":
+            expect(dialog.locator(".prompt-token").first).to_be_visible()
+        assert found(page) == [], name
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_focused()
 
 
-@pytest.mark.parametrize("button", ["Settings", "The exact prompt", "Keyboard shortcuts"])
-def test_dialogs(opened: Any, site: Site, button: str) -> None:
-    rich(opened, site)
-    opened.get_by_role("button", name=button, exact=True).click()
-    dialog = opened.get_by_role("dialog")
-    expect(dialog).to_be_visible()
-    if button == "Settings":
-        dialog.get_by_label("Temperature", exact=True).fill("-1")
-        expect(dialog.get_by_text("-1 is not.")).to_be_visible()
-    if button == "The exact prompt":
-        expect(dialog.locator(".prompt-token").first).to_be_visible()
-    assert grave(opened) == []
-
-
-def test_two_models(opened: Any, site: Site) -> None:
-    opened.get_by_role("button", name="Compare two models").click()
-    assert grave(opened) == []
+def comparison(page: Any, site: Site) -> None:
+    page.get_by_role("button", name="Compare two models").click()
+    assert found(page) == []
     for _ in range(2):
         site.script.add(RICH, logprobs=True)
-    opened.get_by_label("Prompt for both models").fill("Hello?")
-    opened.keyboard.press("Enter")
-    expect(opened.get_by_role("button", name="Keep this answer")).to_have_count(2)
-    expect(opened.locator(".compare-answer ol")).to_have_count(2)
-    opened.locator(".compare-column").first.get_by_role("button", name="Tokens").click()
-    assert grave(opened) == []
+    page.get_by_label("Prompt for both models").fill("Hello?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Keep this answer")).to_have_count(2)
+    expect(page.locator(".compare-answer ol")).to_have_count(2)
+    page.locator(".compare-column").first.get_by_role("button", name="Tokens").click()
+    assert found(page) == []
+    page.get_by_role("button", name="Back to the conversation").click()
 
 
-def test_errors_edits_and_the_list_of_conversations(opened: Any, site: Site) -> None:
-    site.saved([("One", "Two")], "An old one")
-    opened.reload()
-    opened.locator("body[data-ready]").wait_for()
+def errors_edits_and_the_list(page: Any, site: Site) -> None:
     site.script.add(status=500, message="it broke")
-    ask(opened, "Hello?")
-    expect(opened.get_by_role("alert").filter(has_text="it broke")).to_be_visible()
-    assert grave(opened) == []
-    opened.locator(".message.user").get_by_role("button", name="Edit").click()
-    assert grave(opened) == []
-    opened.keyboard.press("Escape")
-    if not opened.locator("#sidebar").is_visible():
-        opened.get_by_role("button", name="Conversations", exact=True).click()
-    expect(opened.get_by_role("link", name="An old one")).to_be_visible()
-    assert grave(opened) == []
+    ask(page, "Hello?")
+    expect(page.get_by_role("alert").filter(has_text="it broke")).to_be_visible()
+    assert found(page) == []
+    page.locator(".message.user").last.get_by_role("button", name="Edit").click()
+    assert found(page) == []
+    page.keyboard.press("Escape")
+    if not page.locator("#sidebar").is_visible():
+        page.get_by_role("button", name="Conversations", exact=True).click()
+    page.get_by_role("button", name="More for An old one").click()
+    assert found(page) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_anywhere(site: Site, new_page: Callable[..., Any], scheme: str, size: str) -> None:
+    site.saved([("One", "Two")], "An old one")
+    page = new_page(viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce")
+    messages(page, site)
+    dialogs(page)
+    comparison(page, site)
+    errors_edits_and_the_list(page, site)
 
 
 def test_a_whole_conversation_by_keyboard_alone(page: Any, site: Site) -> None:

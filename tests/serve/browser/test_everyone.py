@@ -4,36 +4,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from tests.serve.browser.conftest import Site, answers, ask, message_box
 
 PHONE = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
 LEAST_TARGET_PX = 44
-
-
-def complaints(page: Any) -> list[str]:
-    """What axe-core finds, of any weight."""
-    found = Axe().run(page).response["violations"]
-    return [f"{one['impact']} {one['id']}: {[node['html'][:120] for node in one['nodes'][:3]]}" for one in found]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("phone", [False, True])
-def test_axe_finds_nothing(site: Site, new_page: Callable[..., Any], scheme: str, phone: bool) -> None:
-    id = site.saved([("Where does Ada live?", "In **Lima**, see `map`."), ("Sure?", "Yes.")], title="Cities")
-    page = new_page(f"/#/c/{id}", color_scheme=scheme, **(PHONE if phone else {}))
-    expect(answers(page)).to_have_count(2)
-    assert complaints(page) == []
-    if phone:
-        page.get_by_role("button", name="Conversations").click()
-        expect(page.get_by_role("link", name="Cities")).to_be_visible()
-    else:
-        page.locator(".message.user").first.get_by_role("button", name="Edit").click()
-        page.get_by_role("button", name="More for Cities").click()
-        page.get_by_role("button", name="Keyboard shortcuts").click()
-    assert complaints(page) == []
 
 
 def test_the_phone_layout(site: Site, new_page: Callable[..., Any]) -> None:

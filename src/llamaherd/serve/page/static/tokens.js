@@ -172,7 +172,7 @@ function show(token, list) {
   Object.assign(tooltip, { className: "token-tooltip", role: "tooltip", id: `token-tooltip-${++counter}` });
   tooltip.append(table(text, logprob, others));
   tooltip.addEventListener("pointerleave", () => hideSoon(token.parentElement));
-  (token.closest("dialog") ?? document.body).append(tooltip);
+  token.closest("dialog, main").append(tooltip);
   token.setAttribute("aria-describedby", tooltip.id);
   place(token);
   document.addEventListener("scroll", follow, true);
