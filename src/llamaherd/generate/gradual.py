@@ -9,13 +9,14 @@ from torch import Tensor
 from ..model.cache import Cache, Ends, Prompts
 from ..model.layout import Layout
 from ..model.transformer import Transformer
-from .growing import Growing
+from .growing import READ_TOKENS, Growing
 from .memory import BLOCK_TOKENS, Known, Memory, common
 from .score import take_hidden
 from .sequence import Ids, Running
 
 STEP_TOKENS = 256
-"""Prompt tokens read in a step, at most: as long as they take, sequences at work wait for their next token."""
+"""Prompt tokens read in a step, at most: as long as they take, sequences at work wait for their next token. Where many wait for their
+first one, they are who is held up: then READ_TOKENS, of prompts that are no longer than this."""
 PIECE_TOKENS = 128
 """Of these a prompt that is longer gets so many, so that short ones pass it; only one prompt at a time is read in pieces."""
 LEAST_TOKENS = 32
@@ -90,10 +91,11 @@ class Gradual(Growing):
     def _leader(self, prompt: Unread) -> Unread | None:
         if prompt.scored:  # its log-probabilities are those of tokens that it reads itself
             return None
+        beginning = prompt.ids[:BLOCK_TOKENS]
         for other in self._unread:
             if other is prompt:
                 return None
-            if other.leader is None and other.sequence.owner == prompt.sequence.owner:
+            if other.ids[:BLOCK_TOKENS] == beginning and other.leader is None and other.sequence.owner == prompt.sequence.owner:
                 tokens = common(other.ids, prompt.ids)
                 if _worthwhile(tokens, prompt.ids) and tokens > prompt.read:
                     return other
@@ -101,10 +103,11 @@ class Gradual(Growing):
 
     def _read_some(self) -> tuple[list[Unread], list[Unread]]:
         """Prompts that are to be read whole now, and those that were read to their end by pieces, or known."""
-        budget, in_pieces, whole, done = STEP_TOKENS, False, [], []
+        budget = READ_TOKENS if 4 * len(self._unread) > len(self.running) else STEP_TOKENS
+        in_pieces, whole, done = False, [], []
         for prompt in [prompt for prompt in self._unread if prompt.leader is None]:
             tokens = len(prompt.ids) - prompt.read
-            if tokens > budget:
+            if tokens > min(budget, STEP_TOKENS):
                 if in_pieces or budget < PIECE_TOKENS:
                     continue
                 in_pieces, tokens = True, PIECE_TOKENS
@@ -116,7 +119,7 @@ class Gradual(Growing):
             budget = max(0, budget - tokens)
             if prompt.read == len(prompt.ids) > 0:
                 done.append(prompt)
-        return whole, done
+        return sorted(whole, key=lambda prompt: -len(prompt.ids)), done  # rows of like lengths share fewer slots
 
     def _read_piece(self, prompt: Unread, tokens: int) -> None:
         if prompt.cache is None:
@@ -159,7 +162,8 @@ class Gradual(Growing):
                 cache.put(row, prompt.cache.of(0))
             elif prompt.known:
                 cache.put(row, prompt.known.seen[..., : prompt.read, :])
-        self._unread = [prompt for prompt in self._unread if prompt not in ready]
+        joining = set(ready)
+        self._unread = [prompt for prompt in self._unread if prompt not in joining]
         self._lead(ready, cache)
         self._join([prompt.sequence for prompt in ready], cache)
 

@@ -29,6 +29,9 @@ class StopText:
         return rest
 
     def _certain(self, piece: str) -> str:
+        if not self._stops:
+            self.text += piece
+            return piece
         self._held += piece
         # Of several stops the one that is complete first ends the answer; of those complete at once, the one that begins first.
         places = [(self._held.find(stop) + len(stop), self._held.find(stop), stop) for stop in self._stops if stop in self._held]
