@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,7 @@ class Workplace:
         return self.state.with_name(METRICS)
 
 
+@cache
 def code_version() -> str:
     """Version of the installed package."""
     from importlib.metadata import PackageNotFoundError, version
