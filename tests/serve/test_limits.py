@@ -332,7 +332,7 @@ def test_a_stream_that_nobody_reads_frees_its_place(hasty, monkeypatch) -> None:
     async def endless(*_: Any) -> Any:
         try:
             while True:
-                yield {"text": "x" * (1 << 16)}
+                yield [{"text": "x" * (1 << 16)}]
         finally:
             closed.set()
 

@@ -19,12 +19,16 @@ from ..generate.sequence import Alternatives, Completion, Event
 from ..tokenizer.sentencepiece import SPACE, TextStream, Tokenizer
 from .errors import ApiError
 from .guard import Guard, Refused
-from .journal import token_made
+from .journal import tokens_made
 from .service import Served
+from .ticket import Mailbox
 from .worker import Asked, Ticket, Worker
 
 LOWEST = -9999.0
 """Said in place of a log-probability of minus infinity, which JSON has no word for."""
+
+Source = Ticket | AsyncIterator[Event]
+"""Where the events of one sequence come from."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Begun:
 
 async def at_work(
     worker: Worker, asked: Sequence[Asked], guard: Guard | None, begun: Sequence[Begun], whole: bool, shown: bool = True
-) -> tuple[list[Ticket], list[AsyncIterator[Event]]]:
+) -> tuple[list[Ticket], Sequence[Source]]:
     """(the tickets of what was submitted, where the events of each answer come from), the prompts being checked first by the guard.
 
     Every prompt of `begun` has as many answers. With `whole` answers are checked at their end only, and not at all
@@ -45,45 +49,65 @@ async def at_work(
     """
     if guard is None:
         tickets = worker.submit(asked)
-        return tickets, [aiter(ticket) for ticket in tickets]
+        return tickets, tickets
     each = len(asked) // len(begun)
     passes = await asyncio.gather(*(guard.passes_prompt(one.messages) for one in begun))
     tickets = worker.submit([one for index, one in enumerate(asked) if passes[index // each]])
     left = iter(tickets)
     of = [begun[index // each] if passes[index // each] else None for index in range(len(asked))]
 
-    def source(ticket: Ticket, one: Begun) -> AsyncIterator[Event]:
-        return guard.guarded(ticket, one.messages, one.text, whole) if shown else aiter(ticket)
+    def source(ticket: Ticket, one: Begun) -> Source:
+        return guard.guarded(ticket, one.messages, one.text, whole) if shown else ticket
 
     return tickets, [source(next(left), one) if one else guard.refused() for one in of]
 
 
-async def events(sources: Sequence[AsyncIterator[Event]], tickets: Sequence[Ticket], deadline_s: float) -> AsyncIterator[tuple[int, Event]]:
-    """(index of the source, its event) as they come, until all have ended. All tickets are cancelled when the listener leaves.
+async def events(sources: Sequence[Source], tickets: Sequence[Ticket], deadline_s: float) -> AsyncIterator[list[tuple[int, Event]]]:
+    """(index of the source, its event), all that have come at once, until all sources have ended. All tickets are cancelled when the
+    listener leaves.
 
     Raises ApiError when a sequence fails, and when they take longer than the deadline, their waiting included.
     """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + deadline_s
-    coming = {asyncio.ensure_future(anext(source)): index for index, source in enumerate(sources)}  # type: ignore[arg-type]
+    box, left = Mailbox[tuple[int, Event | Exception]](), len(sources)
+    too_late = ApiError(504, f"the answer took longer than this server's {deadline_s:g} s", code="deadline")
+    timer = asyncio.get_running_loop().call_later(deadline_s, box.put, (-1, too_late))
+    readers = []
     try:
-        while coming:
-            done, _ = await asyncio.wait(coming, timeout=max(0.0, end - loop.time()), return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                raise ApiError(504, f"the answer took longer than this server's {deadline_s:g} s", code="deadline")
-            for index, task in sorted((coming.pop(task), task) for task in done):
-                event = task.result()
-                token_made()
-                yield index, event
-                if not event.reason:
-                    coming[asyncio.ensure_future(anext(sources[index]))] = index  # type: ignore[arg-type]
+        for index, source in enumerate(sources):
+            if isinstance(source, Ticket):
+                source.forward(index, box)
+            else:
+                readers.append(asyncio.create_task(_forward(source, index, box)))
+        while left:
+            came: list[tuple[int, Event]] = []
+            failure: Exception | None = None
+            for index, event in await box.take():
+                if isinstance(event, Exception):
+                    failure = event
+                    break
+                came.append((index, event))
+                left -= event.reason is not None
+            tokens_made(len(came))
+            if came:
+                yield came
+            if failure:
+                raise failure
     except UserError as error:
         raise ApiError(400, str(error)) from None
     finally:
+        timer.cancel()
         cancel(tickets)
-        for task in coming:
-            task.cancel()
-        await asyncio.gather(*coming, return_exceptions=True)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def _forward(source: AsyncIterator[Event], index: int, box: Mailbox[tuple[int, Event | Exception]]) -> None:
+    try:
+        async for event in source:
+            box.put((index, event))
+    except Exception as error:  # raised where the box is read
+        box.put((index, error))
 
 
 def cancel(tickets: Sequence[Ticket]) -> None:

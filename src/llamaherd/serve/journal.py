@@ -69,10 +69,10 @@ def open_log(place: str) -> TextIO:
 _made: ContextVar[list[int] | None] = ContextVar("tokens made for the request at hand", default=None)
 
 
-def token_made() -> None:
-    """Counts one token for the request whose task, or child of it, this is called in."""
+def tokens_made(count: int) -> None:
+    """Counts tokens for the request whose task, or child of it, this is called in."""
     if (made := _made.get()) is not None:
-        made[0] += 1
+        made[0] += count
 
 
 class Journal:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -11,10 +11,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .errors import ApiError
+from .ticket import Mailbox
 
 T = TypeVar("T")
 PING_S = 10.0
 """A comment after so much silence, so that nothing in between takes the connection for dead."""
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 async def _gone(receive: Receive) -> None:
@@ -40,16 +42,17 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 class EventStream(Response):
     """Server-sent events, one JSON object each, `[DONE]` after the last. `silence_s`: longest that a client may leave a piece unread.
 
-    `end` is called when all is said, and when nobody listens any more, be it before the first event was asked for.
+    Those of a portion go out together. `end` is called when all is said, and when nobody listens any more, be it before the first
+    portion was asked for.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[dict[str, Any]], silence_s: float, end: Callable[[], None] = lambda: None):
+    def __init__(self, portions: AsyncGenerator[list[dict[str, Any]]], silence_s: float, end: Callable[[], None] = lambda: None):
         super().__init__()
         del self.headers["content-length"]
         self.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._events, self._silence_s, self._end = events, silence_s, end
+        self._portions, self._silence_s, self._end = portions, silence_s, end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender, gone = asyncio.create_task(self._send(send)), asyncio.create_task(_gone(receive))
@@ -62,38 +65,37 @@ class EventStream(Response):
             self._end()
 
     async def _send(self, send: Send) -> None:
-        async def write(text: str, more: bool = True) -> None:
-            message = {"type": "http.response.body", "body": text.encode(), "more_body": more}
-            async with asyncio.timeout(self._silence_s):  # wait_for may swallow a cancellation before Python 3.12
-                await send(message)
-
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        box = Mailbox[str | None]()
+        telling = asyncio.create_task(self._tell(box))
         try:
-            async with aclosing(_with_pings(self._events)) as events:
-                async for event in events:
-                    await write(": ping\n\n" if event is None else f"data: {json.dumps(event, ensure_ascii=False)}\n\n")
+            more = True
+            while more:
+                try:
+                    async with asyncio.timeout(PING_S):  # wait_for may swallow a cancellation before Python 3.12
+                        pieces = await box.take()
+                except TimeoutError:
+                    pieces = [": ping\n\n"]
+                more = pieces[-1] is not None
+                if not more:
+                    pieces[-1] = "data: [DONE]\n\n"
+                    await telling  # raises what it failed with, and the answer is left without its end
+                body = "".join(piece for piece in pieces if piece).encode()
+                async with asyncio.timeout(self._silence_s):
+                    await send({"type": "http.response.body", "body": body, "more_body": more})
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell(self, box: Mailbox[str | None]) -> None:
+        """Everything to be sent, and None after the last: what comes while a piece is on its way is sent as one."""
+        try:
+            async with aclosing(self._portions) as portions:
+                async for portion in portions:
+                    await box.emptied()
+                    if portion:
+                        box.put("".join(f"data: {_as_json(one)}\n\n" for one in portion))
         except ApiError as error:
-            await write(f"data: {json.dumps(error.body, ensure_ascii=False)}\n\n")
-        await write("data: [DONE]\n\n", more=False)
-
-
-async def _with_pings(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[dict[str, Any] | None, None]:
-    iterator = aiter(events)
-    coming: asyncio.Future[dict[str, Any]] | None = None
-    try:
-        while True:
-            coming = coming or asyncio.ensure_future(anext(iterator))  # type: ignore[arg-type]
-            done, _ = await asyncio.wait({coming}, timeout=PING_S)
-            if not done:
-                yield None
-                continue
-            finished, coming = coming, None
-            try:
-                yield finished.result()
-            except StopAsyncIteration:
-                return
-    finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
-        await events.aclose()  # type: ignore[attr-defined]
+            box.put(f"data: {_as_json(error.body)}\n\n")
+        finally:
+            box.put(None)

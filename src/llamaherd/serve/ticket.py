@@ -4,11 +4,48 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ..generate.config import SamplingConfig
 from ..generate.constraint import Constraint
 from ..generate.sequence import Event
 from .errors import ApiError
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    """What comes for one reader, who takes all that is there at once. From one event loop only."""
+
+    def __init__(self) -> None:
+        self._there: list[T] = []
+        self._reader: asyncio.Future[None] | None = None
+        self._emptied = asyncio.Event()
+
+    def put(self, item: T) -> None:
+        """One more."""
+        self._there.append(item)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def take(self) -> list[T]:
+        """All, as soon as there is anything; nothing is lost when this is cancelled."""
+        while not self._there:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        return self.take_now()
+
+    async def emptied(self) -> None:
+        """Returns when nothing is left, for whoever must not run ahead of the reader."""
+        while self._there:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    def take_now(self) -> list[T]:
+        """All that is there."""
+        there, self._there = self._there, []
+        self._emptied.set()
+        return there
 
 
 @dataclass(frozen=True)
@@ -39,7 +76,7 @@ class Ticket:
     def __init__(self, asked: Asked, deadline_s: float | None, cancel: Callable[["Ticket"], None]):
         self.asked, self._cancel = asked, cancel
         self.loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event | ApiError] = asyncio.Queue()
+        self._index, self._box = 0, Mailbox[tuple[int, Event | Exception]]()
         self.gone = False
         """Whether it was cancelled."""
         self._over = False
@@ -53,12 +90,18 @@ class Ticket:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:
-            event = await self._events.get()
-            if isinstance(event, ApiError):
-                raise event
-            yield event
-            if event.reason:
-                return
+            for _, event in await self._box.take():
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                if event.reason:
+                    return
+
+    def forward(self, index: int, box: Mailbox[tuple[int, Event | Exception]]) -> None:
+        """Instead of iterating: what came and what comes goes into `box`, with `index`."""
+        for _, event in self._box.take_now():
+            box.put((index, event))
+        self._index, self._box = index, box
 
     def cancel(self) -> None:
         """Frees its place, wherever it stands, at the next step; no harm when it has ended."""
@@ -67,7 +110,7 @@ class Ticket:
     def tell(self, event: Event | ApiError) -> None:
         """From the event loop only."""
         if not self._over:
-            self._events.put_nowait(event)
+            self._box.put((self._index, event))
             if isinstance(event, ApiError) or event.reason:
                 self._end()
 

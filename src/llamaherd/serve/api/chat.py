@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from ...core.errors import UserError
 from ...generate.config import MOST_ALTERNATIVES
 from ...generate.sequence import Event
 from ...tokenizer.sentencepiece import Tokenizer
-from ..answers import Begun, Said, at_work, cancel, chat_log_probs, events, fingerprint, spoken, usage
+from ..answers import Begun, Said, Source, at_work, cancel, chat_log_probs, events, fingerprint, spoken, usage
 from ..config import LimitsConfig
 from ..errors import ApiError
 from ..service import Served, Service
@@ -237,7 +237,7 @@ class Answering:
     """One request at work: its sequences, and what is told of them."""
 
     def __init__(
-        self, body: ChatBody, form: Form, served: Served, prompt: Prompt, tickets: Sequence[Ticket], sources: Sequence[AsyncIterator[Event]],
+        self, body: ChatBody, form: Form, served: Served, prompt: Prompt, tickets: Sequence[Ticket], sources: Sequence[Source],
         deadline_s: float,
     ):  # fmt: skip
         self._body, self._form, self._prompt, self._tickets, self._sources = body, form, prompt, tickets, sources
@@ -252,30 +252,43 @@ class Answering:
 
     async def whole(self) -> dict[str, Any]:
         """The object that a request without `stream` gets."""
-        async for index, event in events(self._sources, self._tickets, self._deadline_s):
-            self._said[index].take(event)
+        async for portion in events(self._sources, self._tickets, self._deadline_s):
+            for index, event in portion:
+                self._said[index].take(event)
         choices = [self._choice(index, said) for index, said in enumerate(self._said)]
         return {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage(), **self._extra()}
 
-    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
-        """The objects of a stream: the role of each answer, its pieces as they come, its end; then what was used, if wanted."""
-        for index in range(len(self._said)):
-            yield self._chunk(index, {"role": "assistant", "content": None if self._form.wanted else "", "refusal": None})
+    async def chunks(self) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The objects of a stream, those that come at once together: the role of each answer, its pieces as they come, its end; then what
+        was used, if wanted.
+        """
+        role = {"role": "assistant", "content": None if self._form.wanted else "", "refusal": None}
+        yield [self._chunk(index, role) for index in range(len(self._said))]
         left, readers = len(self._said), [self._form.reader() for _ in self._said]
-        async for index, event in events(self._sources, self._tickets, self._deadline_s):
-            said = self._said[index]
-            text, tokens = said.take(event)
-            log_probs = chat_log_probs(self._tokenizer, tokens) if self._body.logprobs else None
-            if said.refused:  # what the guard says is no part of a call that was begun
-                readers[index] = Reader(())
-            for delta in _deltas(readers[index], text, bool(event.reason), bool(log_probs and tokens)):
-                yield self._chunk(index, delta, log_probs)
-                log_probs = None
-            if event.reason:
-                left -= 1
-                yield self._chunk(index, {}, None, readers[index].finish_reason(said.finish_reason), {} if left else self._extra())
-        if self._body.usage_wanted:
-            yield {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage()}
+        async for portion in events(self._sources, self._tickets, self._deadline_s):
+            chunks: list[dict[str, Any]] = []
+            for index, event in portion:
+                left -= event.reason is not None
+                chunks += self._told(index, event, readers, last=not left)
+            if not left and self._body.usage_wanted:
+                chunks.append({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage()})
+            yield chunks
+
+    def _told(self, index: int, event: Event, readers: list[Reader], last: bool) -> list[dict[str, Any]]:
+        """What one more event adds to a stream."""
+        said = self._said[index]
+        text, tokens = said.take(event)
+        log_probs = chat_log_probs(self._tokenizer, tokens) if self._body.logprobs else None
+        if said.refused:  # what the guard says is no part of a call that was begun
+            readers[index] = Reader(())
+        chunks = []
+        for delta in _deltas(readers[index], text, bool(event.reason), bool(log_probs and tokens)):
+            chunks.append(self._chunk(index, delta, log_probs))
+            log_probs = None
+        if event.reason:
+            reason = readers[index].finish_reason(said.finish_reason)
+            chunks.append(self._chunk(index, {}, None, reason, self._extra() if last else {}))
+        return chunks
 
     def _choice(self, index: int, said: Said) -> dict[str, Any]:
         message, reason = told_message(self._form, said)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from ...core.errors import UserError
 from ...generate.config import MOST_ALTERNATIVES
 from ...generate.sequence import Alternatives, Completion, Event
 from ...tokenizer.sentencepiece import TextStream, Tokenizer
-from ..answers import LOWEST, Begun, Said, Token, at_work, cancel, events, fingerprint, spoken, usage
+from ..answers import LOWEST, Begun, Said, Source, Token, at_work, cancel, events, fingerprint, spoken, usage
 from ..config import LimitsConfig
 from ..errors import ApiError
 from ..guard import Refused
@@ -165,7 +165,7 @@ class Completing:
 
     def __init__(
         self, body: CompletionBody, served: Served, prompts: Sequence[Prompt], tickets: Sequence[Ticket],
-        sources: Sequence[AsyncIterator[Event]], deadline_s: float,
+        sources: Sequence[Source], deadline_s: float,
     ):  # fmt: skip
         self._body, self._prompts, self._tickets, self._sources, self._deadline_s = body, prompts, tickets, sources, deadline_s
         assistant = served.worker.assistant
@@ -182,27 +182,35 @@ class Completing:
     async def whole(self) -> dict[str, Any]:
         """The object that a request without `stream` gets."""
         choices: dict[int, dict[str, Any]] = {}
-        async for index, event in events(self._sources, self._tickets, self._deadline_s):
-            said = self._said[index]
-            self._taken(said, event)
-            if event.reason:
-                choices[index] = self._choice(index, said.text, said.tokens, said.finish_reason, echo=True)
+        async for portion in events(self._sources, self._tickets, self._deadline_s):
+            for index, event in portion:
+                said = self._said[index]
+                self._taken(said, event)
+                if event.reason:
+                    choices[index] = self._choice(index, said.text, said.tokens, said.finish_reason, echo=True)
         return {**self._head, "choices": [choices[index] for index in sorted(choices)], "usage": self._usage()}
 
-    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
-        """The objects of a stream: pieces as they come, the prompt before the first one if wanted; then what was used, if wanted."""
+    async def chunks(self) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The objects of a stream, those that come at once together: pieces as they come, the prompt before the first one if wanted; then
+        what was used, if wanted.
+        """
         begun: set[int] = set()
-        async for index, event in events(self._sources, self._tickets, self._deadline_s):
-            said = self._said[index]
-            text, tokens = self._taken(said, event)
-            first = index not in begun
-            begun.add(index)
-            if text or tokens or event.reason or (first and self._body.echo):
-                reason = said.finish_reason if event.reason else None
-                choice = self._choice(index, text, tokens, reason, echo=first)
-                yield {**self._head, "choices": [choice], **({"usage": None} if self._body.usage_wanted else {})}
-        if self._body.usage_wanted:
-            yield {**self._head, "choices": [], "usage": self._usage()}
+        left = len(self._said)
+        async for portion in events(self._sources, self._tickets, self._deadline_s):
+            chunks: list[dict[str, Any]] = []
+            for index, event in portion:
+                said = self._said[index]
+                text, tokens = self._taken(said, event)
+                first = index not in begun
+                begun.add(index)
+                left -= event.reason is not None
+                if text or tokens or event.reason or (first and self._body.echo):
+                    reason = said.finish_reason if event.reason else None
+                    choice = self._choice(index, text, tokens, reason, echo=first)
+                    chunks.append({**self._head, "choices": [choice], **({"usage": None} if self._body.usage_wanted else {})})
+            if not left and self._body.usage_wanted:
+                chunks.append({**self._head, "choices": [], "usage": self._usage()})
+            yield chunks
 
     def _prompt(self, index: int) -> Prompt:
         return self._prompts[index // self._body.n]
