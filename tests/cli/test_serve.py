@@ -1,6 +1,8 @@
 """`serve` and `keys`: what is understood, and one line for what is not."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +35,20 @@ def test_models_settings_and_options_in_any_order(started, tmp_path) -> None:
     assert (config.limits.waiting, config.limits.drain_s) == (4, 5)
     assert config.access.allow_host == ("b.example", "c.example")
     assert _apart(["--a", "b", "c", "--d=e", "f"]) == (["c", "f"], ["--a", "b", "--d=e"])
+
+
+def test_how_threads_wait_is_said_before_torch_is_there() -> None:
+    """Torch's OpenMP reads it once; threads that spin make a step beside other work a hundred times as long."""
+    asked = """
+import sys
+from llamaherd import cli
+from llamaherd.core import device
+device.set_threads = lambda: print("torch" in sys.modules)
+cli.main(["serve", "nowhere"])
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert "nowhere" in done.stderr
+    assert done.stdout == "False\n"
 
 
 def test_help_tells_every_setting(command) -> None:

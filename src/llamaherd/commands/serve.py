@@ -126,9 +126,9 @@ def serve(
     }  # fmt: skip
     asked = {name: value for name, value in given.items() if not (value is None or value is False or value == [])}
     built = build(ServeConfig, merged(read_yaml(config) if config else {}, parse_overrides(settings) | asked), str(config or ""))
+    set_threads()  # before anything else loads torch, which reads once how its threads wait
     from ..serve.server import run  # takes seconds, and wrong settings are told before
 
-    set_threads()
     run(built, open_page)
 
 
