@@ -62,7 +62,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self.config.is_ssl:  # uvicorn has no setting for it, and asyncio waits a minute
             loop, limits = asyncio.get_running_loop(), self._service.config.limits
-            setattr(loop, "create_server", partial(loop.create_server, ssl_handshake_timeout=min(HANDSHAKE_S, limits.silence_s)))
+            patient = partial(loop.create_server, ssl_handshake_timeout=min(HANDSHAKE_S, limits.silence_s))
+            loop.create_server = patient  # type: ignore[method-assign]
         await super().startup(sockets)
         self.port = self.servers[0].sockets[0].getsockname()[1]
         say(*self._announced)
