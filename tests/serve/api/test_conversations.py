@@ -13,6 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.serve.conftest import Running
+from tests.serve.test_limits import watching
+
+from llamaherd.serve.store import intake
 
 
 @pytest.fixture
@@ -188,3 +191,27 @@ def test_an_export_that_cannot_begin_is_a_503(http: httpx.Client, up: Running, m
     answer = http.get("/export")
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "database"
+
+
+def test_a_file_that_is_hard_to_read_holds_up_nobody(http: httpx.Client, up: Running) -> None:
+    hard = b'{"a": [' + b"[]," * 2_000_000 + b"1]}"
+    with watching(up) as late:
+        answer = http.post("/import", content=hard, headers={"Content-Type": "application/json"})
+    assert answer.json()["imported"] == 0
+    assert len(answer.json()["left_out"]) == 1
+    assert max(turn.cpu_s for turn in late) < 0.1
+    assert max(turn.wall_s for turn in late) < 1.0
+
+
+def test_what_a_file_is_not_is_said_as_ever(http: httpx.Client, up: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(content: bytes) -> httpx.Response:
+        return http.post("/import", content=content, headers={"Content-Type": "application/json"})
+
+    for content, message in ((b"\xff", "the file is not UTF-8: invalid start byte at byte 0"), (b"[", "the file is not JSON: ")):
+        answer = asked(content)
+        assert (answer.status_code, answer.json()["error"]["message"][: len(message)]) == (400, message)
+    monkeypatch.setattr(intake, "LIMIT_S", 0.01)
+    assert asked(b"[]").json()["error"]["message"] == "the file takes too long or too much memory to read; split it"
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert asked(b"[]").json()["error"]["code"] == "too_large"

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from ..errors import ApiError
 from ..store.conversations import UUID, NewNode
-from ..store.exchange import TAIL, export, head, take_in
+from ..store.exchange import TAIL, export, head
+from ..store.intake import taken_in
 from .fields import Body, owner, service
 from .shapes import ERRORS, Imported, Saved, SavedFile, SavedList, SavedMessage, SavedTree
 
@@ -157,8 +157,4 @@ async def import_file(request: Request) -> JSONResponse:
     `{"imported": how many, "left_out": [{"index", "why"}]}`.
     """
     store = service(request).store
-    try:
-        text = (await request.body()).decode()
-    except UnicodeDecodeError as error:
-        raise ApiError(400, f"the file is not UTF-8: {error.reason} at byte {error.start}") from None
-    return JSONResponse(await store.database.do(take_in, store, owner(request), text))
+    return JSONResponse(await taken_in(store, owner(request), await request.body()))

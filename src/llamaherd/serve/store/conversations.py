@@ -1,5 +1,6 @@
 """What may be done with saved conversations. Whose they are is asked everywhere; another's are not there."""
 
+import asyncio
 import json
 import re
 import time
@@ -53,6 +54,7 @@ class Conversations:
 
     def __init__(self, database: Database, config: StoreConfig):
         self.database, self.config = database, config
+        self.importing = asyncio.Lock()
 
     def list(self, owner: str, query: str, limit: int, before: str | None) -> dict[str, Any]:
         """A page of heads, the last changed first, and where the next one begins; with a query only those that hold it."""

@@ -55,6 +55,11 @@ class Database:
             raise UserError(f"{self.name}: cannot be used as the database of conversations: {why}") from None
         self._threads = ThreadPoolExecutor(THREADS, "store")
 
+    @property
+    def url(self) -> str:
+        """With its password, for another process that opens the same one."""
+        return self._engine.url.render_as_string(hide_password=False)
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._alone, self._engine.execution_options(writes=True).begin() as connection:
