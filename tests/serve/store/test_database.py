@@ -156,6 +156,7 @@ def test_a_database_that_fails_is_a_503_without_what_was_said(store: Conversatio
         asyncio.run(store.database.do(broken))
     assert failed.value.status == 503
     assert "secret" not in caplog.text + str(failed.value)
+    assert "(SQLITE_ERROR)" in caplog.text or "(42P01)" in caplog.text  # what it is, for whoever looks after it
     assert json.loads(asyncio.run(store.database.do(store.create, "ada", None, "", {})))["nodes"] == []
 
 

@@ -85,7 +85,9 @@ class Database:
             try:
                 return work(*arguments)
             except SQLAlchemyError as error:
-                log.error("%s: %s", self.name, type(getattr(error, "orig", None) or error).__name__)
+                why = getattr(error, "orig", None) or error
+                code = getattr(why, "sqlite_errorname", None) or getattr(why, "sqlstate", None)
+                log.error("%s: %s%s", self.name, type(why).__name__, f" ({code})" if code else "")
                 raise ApiError(503, "the database of conversations does not answer; try again later", code="database") from None
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
