@@ -325,6 +325,8 @@ class Saved(SavedHead):
 
 
 class SavedMessage(Shape):
+    """A message of a tree, under `parent`."""
+
     id: str
     parent: str | None
     role: Literal["system", "user", "assistant"]
