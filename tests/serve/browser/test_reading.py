@@ -137,3 +137,28 @@ def test_one_answer_of_100k_characters_can_still_be_read(page: Any, site: Site) 
     finishes(page)
     expect(answers(page)).to_contain_text("word word")
     at_end(page)
+
+
+TOKENS = """async (count) => {
+  const {tokenView} = await import("/static/tokens.js");
+  const list = Array.from({length: count}, () => [" token", -1, [["a", -1]]]);
+  let frames = 0, going = true;
+  requestAnimationFrame(function frame() { frames += 1; if (going) requestAnimationFrame(frame); });
+  document.getElementById("messages").replaceChildren(tokenView(list));
+  while (document.querySelectorAll(".token").length < count) await new Promise(requestAnimationFrame);
+  going = false;
+  return frames;
+}"""
+
+
+def test_the_tokens_of_a_long_answer_leave_frames_short(page: Any) -> None:
+    busy_ms = thread_clock(page)
+    costs_ms = []
+    for count in (300, 1500, 6000):
+        before = busy_ms()
+        frames = page.evaluate(TOKENS, count)
+        costs_ms.append((busy_ms() - before) / frames)
+    print("a frame takes", costs_ms)
+    assert max(costs_ms[1:]) < SMOOTH_MS, "the first one loads what is needed"
+    assert costs_ms[2] < 3 * costs_ms[1], "what stands already costs nothing"
+    expect(page.locator(".token")).to_have_count(6000)

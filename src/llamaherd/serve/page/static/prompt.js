@@ -8,7 +8,7 @@ import { visible } from "./tokens.js";
 const DEBOUNCE_MS = 350;
 const NEARLY_FULL = 0.9;
 const LAST_CONTROL_ID = 2; // unknown, begin and end: what stands in a text never becomes one of these
-const CHUNK_TOKENS = 500;
+const CHUNK_TOKENS = 150;
 
 let dropTurns = false;
 
@@ -63,7 +63,10 @@ function shown({ prompt, tokens, count, context, room, dropped_turns: dropped })
   return [...parts, bar, list, note];
 }
 
+/** A few tokens a frame, in blocks of their own: what is not seen costs no layout, and what stands already is not laid out again. */
 function fill(list, tokens, first) {
+  const block = document.createElement("div");
+  list.append(block);
   for (const { id, piece, text } of tokens.slice(first, first + CHUNK_TOKENS)) {
     const token = document.createElement("span");
     const control = id <= LAST_CONTROL_ID;
@@ -72,8 +75,8 @@ function fill(list, tokens, first) {
     token.title = control ? `control token ${id}: ${piece}` : `token ${id}: ${piece}`;
     if (control) token.append(words("span", " (control token)", "hidden"));
     token.append(words("span", String(id), "prompt-id"));
-    list.append(token);
-    if (text.includes("\n") || (control && piece === "</s>")) list.append(document.createElement("br"));
+    block.append(token);
+    if (text.includes("\n") || (control && piece === "</s>")) block.append(document.createElement("br"));
   }
   if (first + CHUNK_TOKENS < tokens.length) requestAnimationFrame(() => fill(list, tokens, first + CHUNK_TOKENS));
 }

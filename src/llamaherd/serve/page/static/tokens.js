@@ -1,6 +1,7 @@
 // The token view: every token of an answer shaded by its probability, with what else the model thought of.
 
-const CHUNK_TOKENS = 400;
+const CHUNK_TOKENS = 150;
+const LEAST_TOKENS = 50; // of a block that ends with a line; a line of more than a chunk is cut
 const MOST_ALTERNATIVES = 5;
 const LEVELS = [0.9, 0.5, 0.1];
 const PLACES = 1e4;
@@ -108,9 +109,12 @@ function legend() {
   return line;
 }
 
-/** A few hundred tokens a frame. */
+/** A few tokens a frame, in blocks of their own: what is not seen costs no layout, and what stands already is not laid out again. */
 function fill(tokens, list, first) {
-  for (let index = first; index < Math.min(first + CHUNK_TOKENS, list.length); index++) {
+  const end = Math.min(first + CHUNK_TOKENS, list.length);
+  let index = first;
+  const block = document.createElement("div");
+  for (let whole = false; index < end && !whole; index++) {
     const [text, logprob] = list[index];
     const probability = Math.exp(logprob);
     const token = document.createElement("span");
@@ -120,10 +124,12 @@ function fill(tokens, list, first) {
     token.textContent = /\S/.test(text) ? text : visible(text);
     Object.assign(token, { tabIndex: index ? -1 : 0, role: "button", ariaLabel: `${spoken(text)}, ${percent(logprob)}` });
     token.dataset.index = index;
-    tokens.append(token);
-    if (text.includes("\n")) tokens.append(document.createElement("br"));
+    block.append(token);
+    whole = text.includes("\n") && index - first >= LEAST_TOKENS;
+    if (text.includes("\n") && !whole) block.append(document.createElement("br"));
   }
-  if (first + CHUNK_TOKENS < list.length) requestAnimationFrame(() => fill(tokens, list, first + CHUNK_TOKENS));
+  tokens.append(block);
+  if (index < list.length) requestAnimationFrame(() => fill(tokens, list, index));
 }
 
 /** Spaces and line ends as signs, where nothing else would be seen. */
@@ -171,7 +177,7 @@ function show(token, list) {
   tooltip = document.createElement("div");
   Object.assign(tooltip, { className: "token-tooltip", role: "tooltip", id: `token-tooltip-${++counter}` });
   tooltip.append(table(text, logprob, others));
-  tooltip.addEventListener("pointerleave", () => hideSoon(token.parentElement));
+  tooltip.addEventListener("pointerleave", () => hideSoon(token.closest(".tokens")));
   token.closest("dialog, main").append(tooltip);
   token.setAttribute("aria-describedby", tooltip.id);
   place(token);
