@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import httpx
 from playwright.sync_api import expect
 from tests.serve.browser.conftest import Site, answers, ask, finishes, message_box
 
@@ -163,3 +164,43 @@ def test_tabs_follow_each_other(page: Any, site: Site, new_page: Callable[..., A
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(notice(other)).to_contain_text("deleted in another tab")
+
+
+def test_a_model_that_is_gone_after_a_restart_is_said_until_another_is_chosen(page: Any, site: Site) -> None:
+    left = httpx.get(f"{site.up.v1}/models").json()
+    left["data"] = [one for one in left["data"] if one["id"] == "endless"]
+    page.route("**/v1/models", lambda route: route.fulfill(json=left))
+    site.script.add(status=404, message="no model 'short'; there are endless", code="model_not_found")
+    ask(page, "Hello?")
+    expect(notice(page)).to_contain_text("no model 'short'; there are endless. Choose another one")
+    select = page.locator("#model-slot select")
+    expect(select.locator("option:checked")).to_have_text("short (not served)")
+    ask(page, "And now?")
+    expect(notice(page)).to_contain_text("The model “short” is not served here; choose another one.")
+    expect(message_box(page)).to_have_value("And now?")
+    select.select_option("endless")
+    site.script.add("Here.")
+    message_box(page).press("Enter")
+    expect(answers(page)).to_have_text("Here.")
+    expect(notice(page)).to_be_hidden()
+    assert site.script.bodies[-1]["model"] == "endless"
+
+
+def test_another_tab_says_that_an_answer_is_being_written(page: Any, site: Site, new_page: Callable[..., Any]) -> None:
+    gate = threading.Event()
+    site.script.add("One, ", "two.", gate=gate)
+    ask(page, "Count.")
+    expect(answers(page)).to_have_text("One,")
+    page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('llamaherd.outbox.'))")
+    other = new_page(page.url.removeprefix(site.up.url), context=page.context)
+    expect(other.locator(".message-note:visible")).to_have_text("Being written in another tab.")
+    expect(other.get_by_role("button", name="Continue")).to_have_count(0)
+    gate.set()
+    expect(answers(other)).to_have_text("One, two.")
+    expect(other.locator(".message-note:visible")).to_have_count(0)
+    site.script.add("Three, ", "four.", gate=threading.Event())
+    ask(page, "Go on.")
+    expect(other.locator(".message-note:visible")).to_have_text("Being written in another tab.")
+    page.close(run_before_unload=False)
+    expect(other.locator(".message-note:visible")).to_have_text("Interrupted: this is what had come.")
+    expect(other.get_by_role("button", name="Continue")).to_be_visible()

@@ -41,6 +41,7 @@ export function problemFrom(status, body, retryAfter = null) {
   const error = (body && typeof body === "object" && body.error) || {};
   const message = error.message || `the server answered with status ${status}`;
   const kind = kindOf(status, error);
+  if (error.code === "model_not_found") return new Problem(kind, `${message}. Choose another one in the head of the page.`, { status, code: error.code });
   return new Problem(kind, (WORDS[kind] ?? ((said) => said))(message), { status, code: error.code ?? null, retryAfter });
 }
 

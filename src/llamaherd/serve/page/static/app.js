@@ -1,13 +1,13 @@
 // Puts the page together: addresses, notices, shortcuts, the theme, and what happens when the page is left.
 
 import { enter, signIn } from "./account.js";
-import { answering, bodyFor, onChat, saveAll, stop } from "./chat.js";
+import { answering, bodyFor, onChat, saveAll, stop, watchElsewhere } from "./chat.js";
 import { openCompare } from "./compare.js";
 import { draft, focusComposer, initComposer, setDraft } from "./composer.js";
 import { onHealth, present, untilReady } from "./health.js";
 import { adopt, flush, flushClosing, onOthers, onSaving } from "./outbox.js";
 import { openPrompt } from "./prompt.js";
-import { current, initSettings, modelSelect, openSettings } from "./settings.js";
+import { current, fetchModels, initSettings, modelSelect, openSettings } from "./settings.js";
 import { initSidebar, newConversation, refreshList, setSidebar, sidebarOpen } from "./sidebar.js";
 import { beginWith, conversation, fresh, leaf, on, open, path, refresh } from "./state.js";
 import { focusMessage, initThread, viewOf } from "./thread.js";
@@ -73,6 +73,7 @@ function dismiss() {
 
 function complain(problem, where = "page") {
   problems[where] = typeof problem === "string" ? { said: problem, kind: "refused" } : problem;
+  if (problem && where === "page") problems.chat = null; // the newer one is said
   if (problem?.passes) untilReady();
   showNotice();
 }
@@ -197,6 +198,18 @@ function finished({ node: one }) {
   announce(`${one.meta.finish === "stopped" ? "Stopped. " : ""}Answer: ${one.content.slice(0, SAID_CHARACTERS)}${cut}`);
 }
 
+/** Takes over what another tab did to the open conversation. */
+async function reread() {
+  try {
+    await refresh();
+  } catch (problem) {
+    if (problem.kind !== "missing") return;
+    newConversation();
+    complain("This conversation was deleted in another tab.");
+  }
+  watchElsewhere(reread);
+}
+
 function wire(listChanged) {
   byId("open-settings").addEventListener("click", () => openSettings());
   byId("open-compare").addEventListener("click", () => openCompare({ draft: draft(), taken: (text) => { if (draft().trim() === text.trim()) setDraft(""); } }));
@@ -212,11 +225,16 @@ function wire(listChanged) {
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); focusComposer(); });
   document.addEventListener("keydown", shortcut);
   for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
-  on("opened", followConversation);
+  on("opened", () => { followConversation(); watchElsewhere(reread); });
   on("title", followConversation);
   onChat("stream", () => { if (answering() && !answering().waits) announce("Answering"); showNotice(); });
   onChat("finished", (detail) => { finished(detail); listChanged(); });
-  onChat("problem", ({ problem }) => { problems.chat = problem; if (problem?.passes) untilReady(); showNotice(); });
+  onChat("problem", ({ problem }) => {
+    problems.chat = problem;
+    if (problem?.passes) untilReady();
+    if (problem?.code === "model_not_found") fetchModels();
+    showNotice();
+  });
   onSaving(({ problem }) => { problems.saving = problem; if (problem?.kind === "gone") untilReady(); showNotice(); });
   onHealth((state) => {
     if (state === "ready") {
@@ -225,6 +243,7 @@ function wire(listChanged) {
       announce("The server is ready");
       flush();
       refreshList();
+      fetchModels();
     }
     showNotice();
   });
@@ -233,7 +252,7 @@ function wire(listChanged) {
     listChanged();
     if (!conversation.id || !changed.includes(conversation.id)) return;
     clearTimeout(soon);
-    soon = setTimeout(() => refresh().catch((problem) => { if (problem.kind === "missing") { newConversation(); complain("This conversation was deleted in another tab."); } }), 400);
+    soon = setTimeout(reread, 400);
   });
   window.addEventListener("hashchange", openAddressed);
   window.addEventListener("pagehide", () => { saveAll(); flushClosing(); });

@@ -2,6 +2,7 @@
 
 import { Problem, streamChat } from "./api.js";
 import { untilReady } from "./health.js";
+import { flush } from "./outbox.js";
 import { overflow } from "./prompt.js";
 import { current, fields, problem as settingsProblem } from "./settings.js";
 import { addNode, change, conversation, dropNode, hold, leaf, node, pathTo, release, saveNode } from "./state.js";
@@ -22,6 +23,25 @@ const emit = (event, detail) => target.dispatchEvent(new CustomEvent(event, { de
 
 /** The answer that is being written in the open conversation, or null: {node, waits}. */
 export const answering = () => streams.get(conversation.id) ?? null;
+const LOCK = "llamaherd.answer.";
+const elsewhere = new Set();
+
+/** Whether another tab is writing this answer. */
+export const isElsewhere = (one) => elsewhere.has(one.id);
+
+/** Asks whether another tab writes what looks interrupted; `ended()` once it does not any more. Https and loopback alone have locks. */
+export async function watchElsewhere(ended) {
+  const one = leaf();
+  if (!navigator.locks || one?.meta.finish !== "streaming" || isStreaming(one) || isElsewhere(one)) return;
+  const name = LOCK + one.id;
+  if (!(await navigator.locks.query()).held.some((lock) => lock.name === name)) return;
+  elsewhere.add(one.id);
+  change(one, {});
+  await navigator.locks.request(name, () => elsewhere.delete(one.id)); // given when the other tab has ended, in whatever way
+  change(one, {});
+  ended();
+}
+
 export const isStreaming = (one) => streams.get(one.conversation)?.node === one;
 
 /** The body of a request for the next answer, with `draft` as a further message of the user. */
@@ -95,6 +115,7 @@ async function answer(question, continued = null) {
   const tokens = one.content ? (tokensOf(one.meta)?.slice() ?? null) : []; // of an answer whose beginning has none, none are shown
   const stream = { node: one, before: one.content, tokens, abort: new AbortController(), waits: null };
   streams.set(one.conversation, stream);
+  navigator.locks?.request(LOCK + one.id, () => new Promise((resolve) => { stream.end = resolve; if (stream.ended) resolve(); }));
   hold(one);
   emit("problem", { problem: null });
   emit("stream");
@@ -103,6 +124,7 @@ async function answer(question, continued = null) {
   } finally {
     release(one);
     streams.delete(one.conversation);
+    flush().finally(() => { stream.ended = true; stream.end?.(); }); // other tabs read it once it is saved
     emit("stream");
   }
 }

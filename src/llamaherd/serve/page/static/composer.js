@@ -53,7 +53,8 @@ function submit() {
   const text = box.value;
   if (!text.trim() || answering()) return;
   const wrong = settingsProblem();
-  if (wrong) return tell(wrong);
+  tell(wrong);
+  if (wrong) return;
   box.value = "";
   written();
   send(text);

@@ -1,7 +1,7 @@
 // One message on the page: its text, how it ended, and what can be done with it. Built in three steps, since there may be thousands:
 // an empty shell of about the right height, then the plain text, and near the screen the rendered text with its buttons.
 
-import { continueAnswer, edit, isStreaming, regenerate } from "./chat.js";
+import { continueAnswer, edit, isElsewhere, isStreaming, regenerate } from "./chat.js";
 import { renderInto } from "./render.js";
 import { branches, conversation, showBranch } from "./state.js";
 import { leftOutWords, tokensOf, tokenView } from "./tokens.js";
@@ -120,7 +120,7 @@ export class MessageView {
   /** Whether the answer can be gone on with. */
   get goesOn() {
     const { node: one } = this;
-    return one.role === "assistant" && one.id === conversation.leaf && Boolean(one.content) && (isCut(one) || Boolean(one.meta.edited));
+    return one.role === "assistant" && !isElsewhere(one) && one.id === conversation.leaf && Boolean(one.content) && (isCut(one) || Boolean(one.meta.edited));
   }
 
   showText(streaming) {
@@ -140,6 +140,7 @@ export class MessageView {
   }
 
   noteText() {
+    if (isElsewhere(this.node)) return "Being written in another tab.";
     if (!this.node.content && this.node.role === "assistant") return "The answer is empty.";
     const { finish, edited, dropped_turns: dropped } = this.node.meta;
     const how = NOTES.get(finish) ?? (edited ? "Written by you in place of the answer." : "");

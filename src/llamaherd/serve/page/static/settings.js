@@ -143,7 +143,11 @@ export async function initSettings() {
   await fetchModels();
 }
 
-async function fetchModels() {
+let again = 0;
+
+/** Reads the list of models anew: a server that was started again may have others. */
+export async function fetchModels() {
+  clearTimeout(again);
   try {
     known = (await get("/v1/models")).data.filter(answers);
     loaded = known.length ? "some" : "none";
@@ -151,7 +155,7 @@ async function fetchModels() {
     if (!conversation.settings?.model && kept && !known.some(({ id }) => id === settings.model)) settings.model = "";
     changed();
   } catch {
-    setTimeout(fetchModels, RETRY_MS);
+    again = setTimeout(fetchModels, RETRY_MS);
   }
 }
 
