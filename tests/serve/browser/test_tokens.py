@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_why_there_is_no_prompt_is_said(page: Any) -> None:
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("[INST]")
 
 
-def test_the_meter_follows_the_draft(page: Any) -> None:
+def test_the_meter_follows_the_draft_and_the_conversation(page: Any, site: Site) -> None:
     meter = page.locator("#meter")
     page.get_by_label("Message", exact=True).fill("one two three")
     expect(meter).to_contain_text("of 2,048 tokens")
@@ -166,6 +167,12 @@ def test_the_meter_follows_the_draft(page: Any) -> None:
     expect(meter.locator(".meter-figure")).not_to_have_text(f"{before} of 2,048 tokens")
     assert int(meter.locator(".meter-figure").inner_text().split()[0].replace(",", "")) > 2 * before
     assert page.locator("#meter meter").evaluate("(one) => one.value") > before / 2048
+    site.script.add("Yes.", gate=threading.Event(), hangs_after=True)
+    page.get_by_label("Message", exact=True).press("Enter")
+    expect(answers(page)).to_have_text("Yes.")
+    page.get_by_role("button", name="+ New conversation").click()
+    expect(meter.locator(".meter-figure")).to_have_text("")
+    expect(meter.locator("meter")).to_be_hidden()
 
 
 def test_a_full_context_is_said_and_the_oldest_turns_can_be_left_out(new_page: Callable[..., Any], site: Site) -> None:

@@ -82,7 +82,7 @@ function restore() {
   box.value = localStorage.getItem(place) ?? "";
   fitHeight();
   showButtons();
-  meter?.update();
+  meter?.anew();
 }
 
 export function initComposer(said) {

@@ -89,7 +89,7 @@ function leftOut(turns) {
 
 /**
  * A meter of the context in `container`. `body()` gives the body of the chat completion that sending now would make, or null where
- * there is nothing to count. Call `update()` of what it returns after every change.
+ * there is nothing to count. Call `update()` of what it returns after every change, `anew()` for another conversation.
  */
 export function mountMeter(container, { body }) {
   const bar = document.createElement("meter");
@@ -154,7 +154,14 @@ export function mountMeter(container, { body }) {
     dropTurns = box.checked;
     ask();
   });
-  return { update };
+  /** Another conversation: what was counted of the last one does not hold. */
+  const anew = () => {
+    asking?.abort();
+    asking = null;
+    say("", null);
+    update();
+  };
+  return { update, anew };
 }
 
 function closing() {
