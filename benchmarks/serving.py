@@ -2,7 +2,7 @@
 
 Every server is a process of its own on loopback, and this one is the client: seeded, streamed requests for chat completions, all of a
 number of streams at once, the servers taking turns. In the invariant mode every answer is compared with what the same request gets
-when it is alone. llama.cpp's server takes part where LLAMAHERD_LLAMA_CPP_PYTHON names a Python that has `llama-cpp-python[server]`.
+when it is alone. `--write docs/performance.md` puts the table into that page. llama.cpp's server takes part where LLAMAHERD_LLAMA_CPP_PYTHON names a Python that has `llama-cpp-python[server]`.
 """
 
 import argparse
@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.results import filled
 from llamaherd.core.artifacts import model_path
+from llamaherd.core.files import write_text
 from llamaherd.core.seeds import python_rng
 
 VARIABLE = "LLAMAHERD_LLAMA_CPP_PYTHON"
 COMMAND = (sys.executable, "-c", "from llamaherd.cli import main; main()")
-START_S, REQUEST_S = 180.0, 120.0
+START_S, REQUEST_S = 60.0, 30.0
+INVARIANT = "llamaherd, invariant"
 NAMES = ("Ada", "Ben", "Eva", "Finn", "Hugo", "Jack", "Kim", "Lars", "Mary", "Nick", "Olga", "Rita", "Uma", "Zoe")
 ASKED = ("Where does {} live?", "What is the job of {}?", "What does {} do for fun?", "Which animal lives with {}?", "What does {} eat?")
 
@@ -177,7 +180,7 @@ def ours(model: Path, threads: int, folder: Path, most: int, invariant: bool) ->
     """`llamaherd serve`, with room for as many streams."""
     command = [*COMMAND, "serve", f"model={model}", "--port", "0", f"--limits.waiting={max(256, most)}"]
     command += [f"--limits.connections={max(512, most + 8)}"] + ["--invariant"] * invariant
-    title = "llamaherd, invariant" if invariant else "llamaherd"
+    title = INVARIANT if invariant else "llamaherd"
     with process(command, threads, folder) as log:
         yield Side(title, wait_until(log, None, title), "model")
 
@@ -233,39 +236,61 @@ def row(streams: int, title: str, turns: Sequence[dict[str, float]], equal: str)
     return f"| {streams} | {title} | {figures} | {equal} |"
 
 
-async def measure(sides: Sequence[Side], streams: Sequence[int], new: int, turns: int, most_s: float) -> None:
-    """Prints the table as it comes. A side that took longer than `most_s` for a turn, or failed, is not asked for more streams."""
-    print(
-        "| streams | server | first token, ms | 95%, ms | tokens/s | tokens/s of a stream | equal to the same alone |\n|---|---|---|---|---|---|---|"
-    )
-    left, single = list(sides), {side.title: dict[int, str]() for side in sides}
-    for side in sides:
-        await alone(side, requests(2, new, 1))  # to warm up
-    for count in streams:
-        bodies, figures, equal = requests(count, new), {side.title: list[dict[str, float]]() for side in left}, dict[str, str]()
-        for _ in range(turns):
-            for side in list(left):
+class Turns:
+    """What is measured, turn by turn. A side that took longer than `most_s` for a turn, or failed, is asked for no more."""
+
+    def __init__(self, sides: Sequence[Side], new: int, turns: int, most_s: float):
+        self._left, self._new, self._turns, self._most_s = list(sides), new, turns, most_s
+        self._alone: dict[int, str] = {}
+        """Of the invariant side: what a request gets when nothing else is at work."""
+        self.notes: list[str] = []
+
+    async def rows(self, count: int) -> list[str]:
+        """One row for each side that is left, for so many streams at once."""
+        bodies, figures, equal = requests(count, self._new), {side.title: list[dict[str, float]]() for side in self._left}, dict[str, str]()
+        for turn in range(self._turns):
+            for side in list(self._left):
                 try:
                     heard, seconds = await together(side, bodies)
+                    figures[side.title].append(told(heard, seconds))
+                    if side.title == INVARIANT and turn == self._turns - 1:
+                        equal[side.title] = f"{await self._same(side, bodies, heard)} of {count}"
                 except (RuntimeError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                    print(f"{side.title} failed at {count} streams: {type(error).__name__} {error}")
-                    left.remove(side)
+                    self._give_up(side, f"failed at {count} streams: {type(error).__name__} {error}")
                     continue
-                figures[side.title].append(told(heard, seconds))
-                if side.title == "llamaherd, invariant":
-                    known = single[side.title]
-                    missing = [index for index in range(count) if index not in known]
-                    known |= {
-                        index: one.text for index, one in zip(missing, await alone(side, [bodies[index] for index in missing]), strict=True)
-                    }
-                    same = sum(one.text == known[index] for index, one in enumerate(heard))
-                    equal[side.title] = f"{same} of {count}"
-                if seconds > most_s and side in left:
-                    print(f"{side.title} took {seconds:.0f} s for {count} streams and is asked for no more")
-                    left.remove(side)
-        for title, found in figures.items():
-            if found:
-                print(row(count, title, found, equal.get(title, "")), flush=True)
+                if seconds > self._most_s:
+                    self._give_up(side, f"took {seconds:.0f} s for {count} streams and was asked for no more")
+        return [row(count, title, found, equal.get(title, "")) for title, found in figures.items() if found]
+
+    async def _same(self, side: Side, bodies: Sequence[dict[str, Any]], heard: Sequence[Heard]) -> int:
+        """How many answers are, letter by letter, what the same request gets alone."""
+        missing = range(len(self._alone), len(bodies))
+        self._alone |= {
+            index: one.text for index, one in zip(missing, await alone(side, [bodies[index] for index in missing]), strict=True)
+        }
+        return sum(one.text == self._alone[index] for index, one in enumerate(heard))
+
+    def _give_up(self, side: Side, why: str) -> None:
+        self._left.remove(side)
+        self.notes.append(f"{side.title} {why}.")
+
+
+async def measure(sides: Sequence[Side], streams: Sequence[int], new: int, turns: int, most_s: float) -> str:
+    """The table, printed as it comes too."""
+    lines = [
+        "| streams | server | first token, ms | 95%, ms | tokens/s | tokens/s of a stream | equal to the same alone |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    for side in sides:
+        await alone(side, requests(2, new, 1))  # to warm up
+    measured = Turns(sides, new, turns, most_s)
+    for count in streams:
+        found = await measured.rows(count)
+        print("\n".join(found), flush=True)
+        lines += found
+    print("\n".join(["", *measured.notes]))
+    return "\n".join([*lines, *(["", *measured.notes] if measured.notes else []), ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -273,23 +298,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="folder or RUN:VERSION of a chat model")
     parser.add_argument("--streams", default="1,8,32,64,200", help="requests at once, one table row each")
     parser.add_argument("--new", type=int, default=48, help="most new tokens of an answer")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each server for each number of streams")
+    parser.add_argument("--turns", type=int, default=2, help="turns of each server for each number of streams")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each server")
-    parser.add_argument("--most-s", type=float, default=60.0, help="a server that takes longer for a turn is asked for no more streams")
+    parser.add_argument("--most-s", type=float, default=10.0, help="a server that takes longer for a turn is asked for no more streams")
     parser.add_argument("--ours", action="store_true", help="no servers of others")
+    parser.add_argument("--write", type=Path, help="page whose table between <!-- serving --> and <!-- end --> is replaced")
     options = parser.parse_args(arguments)
+    if options.write:
+        filled(options.write.read_text(encoding="utf-8"), {"serving": ""})  # says before any work that the page has no place for it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end as well
     streams = [int(count) for count in options.streams.split(",")]
     model = model_path(options.model)
-    print(
-        f"Serving {model.name}, threads: {options.threads}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before\n"
-    )
+    place = f"Threads: {options.threads}; {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before.\n\n"
+    print(f"Serving {model.name}. {place}")
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary)
         sides = [stack.enter_context(ours(model, options.threads, folder, max(streams), invariant)) for invariant in (False, True)]
         if not options.ours:
             sides += [stack.enter_context(other) for other in others(model, options.threads, folder)]
-        asyncio.run(measure(sides, streams, options.new, options.turns, options.most_s))
+        table = asyncio.run(measure(sides, streams, options.new, options.turns, options.most_s))
+    if options.write:
+        write_text(options.write, filled(options.write.read_text(encoding="utf-8"), {"serving": f"\n{place}{table}\n"}))
 
 
 if __name__ == "__main__":
