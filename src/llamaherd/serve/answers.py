@@ -77,7 +77,7 @@ async def events(sources: Sequence[Source], tickets: Sequence[Ticket], deadline_
             if isinstance(source, Ticket):
                 source.forward(index, box)
             else:
-                readers.append(asyncio.create_task(_forward(source, index, box)))
+                readers.append(_forward(source, index, box))
         while left:
             came: list[tuple[int, Event]] = []
             failure: Exception | None = None
@@ -102,12 +102,20 @@ async def events(sources: Sequence[Source], tickets: Sequence[Ticket], deadline_
         await asyncio.gather(*readers, return_exceptions=True)
 
 
-async def _forward(source: AsyncIterator[Event], index: int, box: Mailbox[tuple[int, Event | Exception]]) -> None:
-    try:
+def _forward(source: AsyncIterator[Event], index: int, box: Mailbox[tuple[int, Event | Exception]]) -> asyncio.Task[None]:
+    """Puts into the box what comes from a source, and what the source fails with."""
+
+    async def read() -> None:
         async for event in source:
             box.put((index, event))
-    except Exception as error:  # raised where the box is read
-        box.put((index, error))
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            box.put((index, error))
+
+    reader = asyncio.create_task(read())
+    reader.add_done_callback(ended)
+    return reader
 
 
 def cancel(tickets: Sequence[Ticket]) -> None:
