@@ -101,3 +101,27 @@ def test_what_one_could_not_save_is_not_saved_by_another(browser: Any, keyed: Si
 
 def test_without_keys_there_is_nobody_to_sign_out(page: Any) -> None:
     expect(page.locator("#account")).to_be_hidden()
+
+
+def test_a_person_signs_in_and_out(browser: Any, keyed: Site, keys: dict[str, str]) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None)
+    assert page.goto(keyed.up.url).status == 401
+    page.get_by_label("Your key").fill("lh-wrong")
+    page.get_by_role("button", name="Sign in").press("Enter")
+    assert page.get_by_role("alert").inner_text() == "That is no key of this server."
+    page.get_by_label("Your key").fill(keys["ann"])
+    page.get_by_label("Your key").press("Enter")
+    page.wait_for_url(keyed.up.url + "/")
+    fetched = "async (place) => (await fetch(place, {method: place === '/v1/models' ? 'GET' : 'POST', redirect: 'manual'})).status"
+    assert page.evaluate(fetched, "/v1/models") == 200
+    [cookie] = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["value"] != keys["ann"]) == (True, "Strict", True)
+    page.evaluate(fetched, "/logout")
+    assert page.evaluate(fetched, "/v1/models") == 401
+    assert page.goto(f"{keyed.up.url}/login").status == 200
+    assert complaints == []
+    assert page.evaluate("getComputedStyle(document.body).display") == "grid"  # the policy lets its style in
+    context.close()
