@@ -151,6 +151,7 @@ def test_every_operation_with_data_of_the_schema_and_against_it(fuzzed: Running,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 def test_every_operation_for_long(fuzzed: Running, page_of: Any) -> None:
     ends, number = time.monotonic() + float(os.environ.get("LLAMAHERD_FUZZ_S", "3600")), 0
     while time.monotonic() < ends:
@@ -276,6 +277,7 @@ def test_bodies_that_no_schema_would_make(fuzzed: Running) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 def test_bodies_that_no_schema_would_make_for_long(fuzzed: Running) -> None:
     ends, number = time.monotonic() + float(os.environ.get("LLAMAHERD_FUZZ_S", "3600")), 0
     while time.monotonic() < ends:

@@ -245,5 +245,6 @@ def test_for_some_seconds(serving: Running) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 def test_for_half_an_hour(serving: Running) -> None:
     print(json.dumps(soak(serving, float(os.environ.get("LLAMAHERD_SOAK_S", "1800")), 100, 0.02)))
