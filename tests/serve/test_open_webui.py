@@ -65,6 +65,7 @@ def test_titles_and_tags_by_the_way(up: Running) -> None:
 
 def test_its_stop_button_closes_the_connection(up: Running) -> None:
     with HTTP.stream("POST", f"{up.v1}/chat/completions", headers=HEADERS, json=chat_body(model="endless", max_tokens=2000)) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()  # held: its end would close the connection
+        next(lines)
         assert up.open == 1
     up.wait_empty()

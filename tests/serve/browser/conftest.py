@@ -186,9 +186,11 @@ def site(shared_site: Site) -> Site:
     return shared_site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests, or they are skipped."""
+    """One Chromium for the tests of a file, or they are skipped. No longer: while it is there an event loop counts as running, and
+    other files' tests have loops of their own.
+    """
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not found:
         pytest.skip("browser tests need Chromium: make test-system")
