@@ -273,7 +273,7 @@ def spoil(up: Running, number: int, examples: int) -> None:
 
 def test_bodies_that_no_schema_would_make(fuzzed: Running) -> None:
     sent(fuzzed, "POST", "/api/conversations", json.dumps({"id": TREE}).encode())
-    spoil(fuzzed, 23, 400)
+    spoil(fuzzed, 23, 150)
     demand_well(fuzzed)
 
 
