@@ -1,10 +1,14 @@
+from collections.abc import Iterator
+from copy import deepcopy
+
 import pytest
 import torch
 
 from llamaherd.core.errors import UserError
 from llamaherd.core.seeds import python_rng, torch_rng
 from llamaherd.generate.config import SamplingConfig
-from llamaherd.generate.engine import generate, steps
+from llamaherd.generate.engine import Engine, generate, steps
+from llamaherd.generate.sequence import Event, NotNumbers
 from llamaherd.model.config import ModelConfig
 from llamaherd.model.transformer import Transformer
 
@@ -174,3 +178,26 @@ def test_prompts_are_read_in_parts(model: Transformer, monkeypatch: pytest.Monke
     whole = generate(model, prompts(), GREEDY, range(7), STOPS)
     monkeypatch.setattr("llamaherd.generate.growing.READ_TOKENS", 25)
     assert [completion.ids for completion in generate(model, prompts(), GREEDY, range(7), STOPS)] == [c.ids for c in whole]
+
+
+@pytest.mark.parametrize("config", [GREEDY, SamplingConfig(temperature=1, top_p=0.9), SamplingConfig(temperature=1, top_p=1)])
+def test_a_model_that_gives_no_numbers_is_said_and_ends_nobody_else(model: Transformer, config: SamplingConfig) -> None:
+    broken = deepcopy(model)
+    with torch.no_grad():
+        broken.tok_embeddings.weight[7] = float("nan")
+    for prompt in ([7, 8], [8, 7]):
+        with pytest.raises(NotNumbers, match=r"logits are not numbers \(NaN\): its weights are damaged"):
+            generate(broken, [prompt], config, [0], STOPS)
+    with pytest.raises(NotNumbers):
+        list(steps(broken, [[7]], config, [0], STOPS))
+    engine = Engine(broken, (7, *STOPS))
+    whole = engine.add([8, 9], config, 0)
+    bad = engine.add([7, 8], config, 0)
+    events = list(iter_events(engine))
+    assert [(event.sequence, event.reason) for event in events if event.error] == [(bad, "error")]
+    assert any(event.sequence == whole and event.reason in ("stop", "length") for event in events)
+
+
+def iter_events(engine: Engine) -> Iterator[Event]:
+    while engine.busy:
+        yield from engine.step()

@@ -130,7 +130,7 @@ def test_the_space_of_the_format_may_stand_before_and_after(make_grammars: Calla
     assert not matching.allowed()[llama2.encode("x")[-1]]
 
 
-@pytest.mark.parametrize("text", ['{"name":"a","age":1}', '{"name": "a", "age": 1}', '{\n  "name": "a",\n  "age": 1\n}'])
+@pytest.mark.parametrize("text", ['{"name":"a","age":1}', '{"name": "a", "age": 1}'])
 def test_the_end_is_allowed_exactly_when_the_text_is_complete(grammars: Grammars, tokenizer: Tokenizer, text: str) -> None:
     for cut in range(len(text)):
         assert not ends(begun(following(grammars, PERSON), tokenizer, text[:cut]), tokenizer)
@@ -139,7 +139,7 @@ def test_the_end_is_allowed_exactly_when_the_text_is_complete(grammars: Grammars
 
 @pytest.mark.parametrize("text", [
     '{"age":1,"name":"a"}', '{"name":"a","age":01}', '{"name":"a","age":1.5}', '{"name":"a","age":151}', '{"name":"a","age":1,"x":2}',
-    '{"name":"a\nb"', '{"name":"\\ud800"', '{"name":"123456789"', '{   "name"', '  {', '{"name":"a","age":1}  ', "[", "x",
+    '{"name":"a\nb"', '{"name":"\\ud800"', '{"name":"123456789"', '{   "name"', '{\n', '{"name": "a",\n', '  {', '{"name":"a","age":1}  ', "[", "x",
 ])  # fmt: skip
 def test_what_is_no_beginning_of_the_json_is_not_allowed(grammars: Grammars, tokenizer: Tokenizer, text: str) -> None:
     with pytest.raises(UserError, match="cannot go on in the form asked for"):

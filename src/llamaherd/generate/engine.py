@@ -8,6 +8,7 @@ in the last bits, and not even for that with a fixed number of slots). `steps` a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import isnan
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from .growing import Growing
 from .memory import Memory
 from .sampling import choose, penalised
 from .score import alternatives
-from .sequence import Completion, Event, Rule, Running
+from .sequence import Completion, Event, NotNumbers, Rule, Running
 from .stops import StopText
 
 ROWS = 128
@@ -120,6 +121,8 @@ class Engine:
             try:
                 if row in failed:
                     raise failed[row]
+                if isnan(own[row]):
+                    raise NotNumbers("the model's logits are not numbers (NaN): its weights are damaged, or too large for their data type")
                 likeliest = told[row][: sequence.sampling.top_log_probs] if told else []
                 events.append(sequence.take(id, own[row], likeliest, id in self._stop_ids))
             except UserError as error:
@@ -199,12 +202,12 @@ def steps(
     memory: Memory | None = None,
 ) -> Iterator[Step]:
     """Generates token by token, for all prompts at once, until every sequence has stopped, is `max_new_tokens` long or fills the
-    context. Raises UserError for a prompt without tokens or without room.
+    context. Raises UserError for a prompt without tokens or without room, NotNumbers.
     """
     engine = Engine(model, stop_ids, pieces=pieces, rows=len(prompts), memory=memory, continuous=False)
     numbers = _add_all(engine, prompts, config, seeds, range(len(prompts)))
     while engine.busy:
-        events = engine.step()
+        events = [_sound(event) for event in engine.step()]
         yield Step([numbers[event.sequence] for event in events], [event.id for event in events], [event.log_prob for event in events])
 
 
@@ -237,9 +240,15 @@ def generate(
     completions = [Completion() for _ in prompts]
     while engine.busy:
         for event in engine.step():
-            if event.reason:
+            if _sound(event).reason:
                 completions[numbers[event.sequence]] = event.completion
     return completions
+
+
+def _sound(event: Event) -> Event:
+    if event.error:
+        raise event.error
+    return event
 
 
 def _add_all(

@@ -61,8 +61,8 @@ def _inverse_cumulative(weights: Tensor, uniform: Tensor) -> Tensor:
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:].contiguous()
     found = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
-    # Rounding can put the target on the total, past the last token with weight: take that one.
-    return torch.minimum(found, torch.searchsorted(cumulative, total))[:, 0]
+    # Rounding can put the target on the total, past the last token with weight: take that one. Of no numbers, any.
+    return torch.minimum(found, torch.searchsorted(cumulative, total)).clamp_(max=weights.shape[-1] - 1)[:, 0]
 
 
 def nucleus_mass(logits: Tensor, temperature: float, top_p: float) -> Tensor:

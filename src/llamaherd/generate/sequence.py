@@ -44,11 +44,16 @@ class Completion:
         return self.ids[:-1] if self.finished and self.text is None else self.ids
 
 
+class NotNumbers(UserError):
+    """A model gives logits from which nothing can be chosen."""
+
+
 @dataclass(slots=True)
 class Event:
     """One more token of a sequence. With a tokenizer `text` is what can be shown now; `reason` says why the sequence ends, if it does.
 
-    With reason "error" there is no token (`id` is -1): the sequence's constraint raised `error`, and it alone ends by that.
+    With reason "error" there is no token (`id` is -1): the sequence's constraint raised `error`, or its logits are NotNumbers, and it
+    alone ends by that.
     """
 
     sequence: int

@@ -26,14 +26,12 @@ LIMITS = LLParserLimits(initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, s
                         max_grammar_size=200_000, verbose_errors=False)  # fmt: skip
 """Units of the library, of which it does some ten thousand in a millisecond."""
 LINE = " "
-"""White space within JSON that stays on one line, as a regular expression."""
-PRETTY = r" |\n {0,24}"
-"""White space within JSON for people: bounded, so that no answer is made of it."""
+"""White space within JSON, as a regular expression: none or one space. A model that was not tuned for JSON fills its answer with more."""
 
 
-def json_rule(name: str, schema: dict[str, Any], space: str) -> str:
-    """A rule of the grammar: JSON of a schema, with white space where JSON allows it."""
-    own = {"whitespace_flexible": False, "whitespace_pattern": space}
+def json_rule(name: str, schema: dict[str, Any]) -> str:
+    """A rule of the grammar: JSON of a schema, on one line."""
+    own = {"whitespace_flexible": False, "whitespace_pattern": LINE}
     return f"{name}: %json {json.dumps({**schema, 'x-guidance': own})}\n"
 
 
@@ -44,7 +42,7 @@ def grammar_of(start: str, rules: str) -> str:
 
 def json_grammar(schema: dict[str, Any]) -> str:
     """JSON of a checked schema, and nothing else."""
-    return grammar_of("body", json_rule("body", schema, PRETTY))
+    return grammar_of("body", json_rule("body", schema))
 
 
 class Matching:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ..chat.dialogue import Dialogue, Message, tag_in
 from ..core.errors import UserError
 from .errors import ApiError
-from .grammar import LINE, PRETTY, grammar_of, json_rule
+from .grammar import grammar_of, json_rule
 
 OPENING = "<call "
 """What an answer that is no ordinary text begins with."""
@@ -167,11 +167,11 @@ def calls_grammar(wanted: Wanted, text: dict[str, Any] | None = None) -> str:
     """Calls of the tools that are wanted; where text may come instead, that too if it is JSON of the schema `text`."""
     rules = "call: " + " | ".join(f"call{index}" for index in range(len(wanted.tools))) + "\n"
     for index, tool in enumerate(wanted.tools):
-        rules += f'call{index}: "{OPENING}{tool.name}>" arguments{index}\n' + json_rule(f"arguments{index}", tool.parameters, LINE)
+        rules += f'call{index}: "{OPENING}{tool.name}>" arguments{index}\n' + json_rule(f"arguments{index}", tool.parameters)
     start = f'call ("\\n" call){{0,{wanted.most - 1}}}' if wanted.most > 1 else "call"
     if text is not None:
         start += " | body"
-        rules += json_rule("body", text, PRETTY)
+        rules += json_rule("body", text)
     return grammar_of(start, rules)
 
 

@@ -22,7 +22,7 @@ from ..core.errors import UserError
 from ..generate.constraint import Constraint
 from ..generate.engine import Engine, room_for
 from ..generate.memory import Memory
-from ..generate.sequence import Event
+from ..generate.sequence import Event, NotNumbers
 from .errors import ApiError, busy
 from .ticket import Asked as Asked
 from .ticket import Ticket as Ticket
@@ -382,10 +382,10 @@ def _ended() -> ApiError:
 
 def _as_told(error: Exception) -> ApiError:
     """Whose fault it was, without the words of a machine."""
-    if isinstance(error, UserError) and not isinstance(error, ConstraintBroke):
-        return ApiError(400, str(error))
-    if isinstance(error, ConstraintBroke):
+    if isinstance(error, ConstraintBroke | NotNumbers):
         return ApiError(500, str(error), code="failed")
+    if isinstance(error, UserError):
+        return ApiError(400, str(error))
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
         return ApiError(503, "the server ran out of memory; ask again, or for less", code="out_of_memory", headers={"Retry-After": "5"})
     return ApiError(500, f"the model failed ({type(error).__name__}); ask again", code="failed")
