@@ -74,6 +74,19 @@ def seen(tokens: int) -> torch.Tensor:
     return torch.zeros(1, 2, 1, tokens, 1)
 
 
+@pytest.mark.parametrize("sequences", [[(1, 2, 3)], [(*range(8), 50, 51), (*range(8), 60, 61)]])
+def test_what_is_kept_again_and_again_is_counted_once(sequences: list[tuple[int, ...]]) -> None:
+    memory = Memory(most_bytes=4 * seen(10).nbytes)
+    kept = tuple(range(100, 110))
+    memory.keep(kept, seen(10))
+    for number in range(50):
+        for sequence in sequences:
+            memory.keep(sequence, seen(len(sequence)))
+        assert memory.find(kept), number
+    memory.keep(range(200, 240), seen(40))
+    assert memory.find(range(200, 240))
+
+
 def test_what_was_used_longest_ago_is_forgotten_first() -> None:
     memory = Memory(most_bytes=3 * seen(10).nbytes)
     sequences = [tuple(range(first, first + 10)) for first in (0, 100, 200, 300)]

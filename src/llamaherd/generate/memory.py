@@ -34,8 +34,13 @@ class Memory:
         self._beginnings: dict[int, dict[Key, None]] = {}  # hash of a beginning -> sequences that have it
 
     def keep(self, ids: Sequence[int], seen: Tensor, owner: str = "") -> None:
-        """Remembers a sequence, in place of what is wholly a beginning of it."""
+        """Remembers a sequence, in place of what is wholly a beginning of it; one shorter than a block would never be found."""
         whole = tuple(ids)
+        if len(whole) < BLOCK_TOKENS:
+            return
+        if (owner, whole) in self._known:
+            self._known[owner, whole] = self._known.pop((owner, whole))
+            return
         found = self.find(whole, owner)
         while found and found[1] == len(found[0].ids) < len(whole):
             self._forget((owner, found[0].ids))
