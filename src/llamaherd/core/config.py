@@ -5,11 +5,16 @@
 A config class stands beside the code that uses it, and importing it never imports torch.
 """
 
+import ast
+import inspect
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
@@ -25,7 +30,7 @@ C = TypeVar("C", bound="Config")
 class Config(BaseModel):
     """Base of all settings: frozen, typed, unknown keys refused, no NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}
     """What a setting is called here, by the names it had in earlier versions or has in other projects."""
 
@@ -276,6 +281,7 @@ def describe(cls: type[Config], prefix: str = "", defaults: Config | None = None
     `defaults`: an instance whose values are shown in place of those of the class.
     """
     rows: list[tuple[str, str, str]] = []
+    meanings = _meanings(cls)
     for name, field in cls.model_fields.items():
         default = getattr(defaults, name) if defaults else _default(field)
         if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
@@ -283,12 +289,38 @@ def describe(cls: type[Config], prefix: str = "", defaults: Config | None = None
             continue
         optional = next((part for part in get_args(field.annotation) if isinstance(part, type) and issubclass(part, Config)), None)
         if optional and type(None) in get_args(field.annotation):
-            rows.append((f"--{prefix}{name}=null", json.dumps(default, default=_plain_default), field.description or ""))
+            rows.append((f"--{prefix}{name}=null", json.dumps(default, default=_plain_default), meanings.get(name, "")))
             rows += describe(optional, f"{prefix}{name}.", default)
             continue
         text = "needed" if field.is_required() and not defaults else json.dumps(default, default=_plain_default)
-        rows.append((f"--{prefix}{name}={_type_name(field.annotation)}", text, field.description or ""))
+        rows.append((f"--{prefix}{name}={_type_name(field.annotation)}", text, meanings.get(name, "")))
     return rows
+
+
+def _meanings(cls: type[Config]) -> dict[str, str]:
+    """The text under each setting, its own or that of the class that it comes from."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        if issubclass(one, Config):
+            found |= _texts_in(one.__module__).get(one.__qualname__, {})
+    return found
+
+
+@cache
+def _texts_in(module: str) -> dict[str, dict[str, str]]:
+    """By class, the text under each setting of a module. Pydantic would read every class's source whenever it is imported, which took
+    half of the time that a command needs to start; so it is read when somebody asks for help.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = {
+                setting.target.id: inspect.cleandoc(text.value.value)
+                for setting, text in pairwise(node.body)
+                if isinstance(setting, ast.AnnAssign) and isinstance(setting.target, ast.Name)
+                and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+            }  # fmt: skip
+    return found
 
 
 def _plain_default(value: Any) -> Any:
