@@ -71,6 +71,27 @@ def test_transformers_gives_the_ids_of_the_released_tokenizer(llama2: Tokenizer,
     assert llama2_twin(text, add_special_tokens=False)["input_ids"] == llama2.encode(text)
 
 
+@pytest.fixture(scope="module")
+def joining(data: Path) -> Tokenizer:
+    """Trained with SentencePiece's own defaults: of several spaces it reads one."""
+    return Tokenizer.load(data / "models/stories260K/tok512.model")
+
+
+@pytest.fixture(scope="module")
+def joining_twin(joining: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return written(joining, tmp_path_factory.mktemp("joining"))
+
+
+@given(text=texts)
+def test_transformers_gives_the_ids_of_a_tokenizer_that_joins_spaces(joining: Tokenizer, joining_twin: Any, text: str):
+    assert joining_twin(text, add_special_tokens=False)["input_ids"] == joining.encode(text)
+
+
+def test_which_tokenizers_join_spaces(joining: Tokenizer, llama2: Tokenizer, small: Tokenizer):
+    assert (joining.joins_spaces, llama2.joins_spaces, small.joins_spaces) == (True, False, False)
+    assert joining.encode("  a   b ") == joining.encode("a b")
+
+
 def test_begin_is_added_and_the_symbols_are_known(small: Tokenizer, small_twin: Any):
     assert small_twin("the llama")["input_ids"] == [1, *small.encode("the llama")]
     assert (small_twin.bos_token_id, small_twin.eos_token_id, small_twin.unk_token_id) == (1, 2, 0)

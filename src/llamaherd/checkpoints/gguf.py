@@ -209,6 +209,7 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, vocab_size: int, kinds: An
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(tokenizer.prefixes_space)
+    writer.add_remove_extra_whitespaces(tokenizer.joins_spaces)
     writer.add_chat_template(CHAT_TEMPLATE)
 
 

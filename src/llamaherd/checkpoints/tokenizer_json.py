@@ -42,6 +42,8 @@ def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     begin = {"SpecialToken": {"id": bos, "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": index}} for index, name in enumerate("AB"))
     prepend = [{"type": "Prepend", "prepend": SPACE}] if tokenizer.prefixes_space else []
+    ends, between = (rf"\A +|[ {SPACE}]+\z", ""), (" {2,}", " ")
+    join = [{"type": "Replace", "pattern": {"Regex": some}, "content": left} for some, left in (ends, between) if tokenizer.joins_spaces]
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if tokenizer.prefixes_space else []
     return {
         "version": "1.0",
@@ -50,7 +52,7 @@ def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
         "added_tokens": [{"id": id, "content": tokenizer.piece(id), **plain} for id in special],
         "normalizer": {
             "type": "Sequence",
-            "normalizers": [*prepend, {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}],
+            "normalizers": [*join, *prepend, {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}],
         },
         "pre_tokenizer": None,
         "post_processor": {

@@ -48,6 +48,8 @@ class Tokenizer:
             raise UserError(f"{source}: has no begin or end symbol; expected a model with <s> and </s>, as Llama's")
         self.prefixes_space: bool = self._processor.decode_pieces([SPACE]) == ""
         """Whether a space is put before every text, and taken away again (Llama's models do)."""
+        self.joins_spaces: bool = self._processor.encode("a  a") == self._processor.encode("a a")
+        """Whether of several spaces one is read, and none at the ends of a text (Llama's models keep all)."""
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
