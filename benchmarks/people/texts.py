@@ -4,10 +4,10 @@ Nothing of the comparisons is in the documents or dialogues: neither their dialo
 """
 
 import gzip
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,62 +16,29 @@ from llamaherd.core.files import read_rows, write_rows
 from llamaherd.core.seeds import python_rng
 from llamaherd.data.importers import as_dialogue
 from llamaherd.data.preferences import Counts, read_comparisons
+from llamaherd.data.public.comparisons import SETS
+from llamaherd.data.public.documents import FILES, STORY_END, groups
 from llamaherd.data.records import Domain, Preference
 
-PIECE_CHARACTERS = 6000
-"""A novel is cut into documents of about this size, at the ends of paragraphs, so that rows of one batch come from many books."""
-HH: Mapping[Domain, str] = {
-    "helpfulness": "preference/hh_rlhf_helpful_base_test.jsonl.gz",
-    "safety": "preference/hh_rlhf_harmless_base_test.jsonl.gz",
-}
+HH: Mapping[Domain, str] = {SETS[name][1]: SETS[name][0] for name in ("hh-helpful", "hh-harmless")}
 """Anthropic's helpful and harmless comparisons, by the domain of ours that they belong to."""
 FOLDS = 5
 DEVELOPMENT = 0
 """The part on which settings are chosen; it is never tested. Parts 1 to FOLDS are the tested folds."""
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """A long text in documents of about PIECE_CHARACTERS, cut between lines."""
-    held: list[str] = []
-    for paragraph in text.split("\n"):
-        held.append(paragraph)
-        if sum(map(len, held)) >= PIECE_CHARACTERS:
-            yield "\n".join(held)
-            held = []
-    if held:
-        yield "\n".join(held)
-
-
-def _lines(path: Path) -> str:
-    return gzip.open(path, "rt", encoding="utf-8").read()
-
-
-def _wikitext(text: str) -> Iterator[str]:
-    """Articles of WikiText-2, with its spaces around punctuation and inside numbers taken back."""
-    for article in re.split(r"\n (?== [^=]+ = \n)", text):
-        text = re.sub(r" @(\W)@ ", r"\1", article)
-        text = re.sub(r" ([.,;:!?)%'])", r"\1", text.replace("<unk>", "one").replace(" n't", "n't"))
-        yield re.sub(r"(\() ", r"\1", text)
-
-
 def documents(data: Path, novels: int | None) -> Iterator[dict[str, Any]]:
     """The English text for pretraining; `novels`: at most so many of each file, None for all."""
-    folder = data / "pretrain"
-    sources: dict[str, Iterable[str]] = {
-        "novels": (
-            piece
-            for file in sorted((folder / "novels").glob("*.jsonl.gz"))
-            for number, row in read_rows(file)
-            if novels is None or number <= novels
-            for piece in _pieces(row["text"])
-        ),
-        "wikitext": (text for name in ("valid", "test") for text in _wikitext(_lines(folder / f"wikitext2_{name}.txt.gz"))),
-        "tinystories": _lines(folder / "tinystories_2mb.txt.gz").split("<|endoftext|>"),
-        "c4": (row["text"] for _, row in read_rows(folder / "c4_demo.jsonl.gz")),
-        "wikipedia": (piece for line in _lines(folder / "wiki_demo.txt.gz").splitlines() for piece in _pieces(line)),
-    }
-    for source, texts in sources.items():
-        yield from ({"text": text, "source": source} for text in texts if text.strip())
+    for source, files in FILES.items():
+        for path in (data / file for file in files):
+            # The measured results stand on stories as the file has them, the one that its end cuts off included.
+            whole = _stories(path) if source == "tinystories" else islice(groups(source, [path]), novels if source == "novels" else None)
+            yield from ({"text": text, "source": source} for group in whole for text in group if text.strip())
+
+
+def _stories(path: Path) -> list[tuple[str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [(text,) for text in file.read().split(STORY_END)]
 
 
 def demonstrations(data: Path) -> tuple[list[dict[str, Any]], int]:

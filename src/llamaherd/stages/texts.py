@@ -21,8 +21,6 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class TextsSettings(Config):
     """How much is read and kept apart."""
 
-    data: Path | None = None
-    """Folder of the public files; null: the variable LLAMAHERD_DATA."""
     held_out: dict[str, Share] = Field({"novels": 0.04, "wikitext": 0.05, "tinystories": 0.12, "c4": 0.1, "wikipedia": 0.1}, min_length=1)
     """Share of each source's books, articles, stories or pages that nothing is trained on; a source that is not named is not read."""
     most_groups: int | None = Field(None, ge=2)
@@ -43,7 +41,10 @@ class TextsSettings(Config):
 
 
 class TextsConfig(TextsSettings):
-    """Settings, and no other inputs."""
+    """Settings and inputs."""
+
+    data: Path | None = None
+    """Folder of the public files; null: the variable LLAMAHERD_DATA."""
 
 
 def run(config: TextsConfig, out: Path, seed: int) -> Artifact:

@@ -23,6 +23,7 @@ class Source:
     licence: str
 
 
+_FOUNDRY, _EVAL = "mosaicml/llm-foundry@8c8dd48f7216", "scripts/eval/local_data"
 SOURCES: Mapping[str, Source] = {
     "pretrain/novels/novels-00.jsonl.gz": (_novels := Source(
         "computationalstylistics/100_english_novels@143e601875d7", "corpus/*.txt", "public domain in the US (published by 1928)"
@@ -54,6 +55,45 @@ SOURCES: Mapping[str, Source] = {
     "safety/safety_sft_instructions.jsonl.gz": Source(
         "vinid/safety-tuned-llamas@36a4b8d5c217", "data/training/safety_only_data_Instructions.json", "CC BY-NC 4.0"
     ),
+    "preference/hh_rlhf_helpful_base_test.jsonl.gz": Source(
+        "Linear95/DSP@ec099cf332cf", "data/helpful.test.json", "CC BY-NC 4.0 (Anthropic's original: MIT)"
+    ),
+    "preference/hh_rlhf_harmless_base_test.jsonl.gz": Source("anthropics/hh-rlhf@354e5c3cb896", "harmless-base/test.jsonl.gz", "MIT"),
+    "preference/webgpt_comparisons_test.jsonl.gz": Source("Linear95/DSP@ec099cf332cf", "data/webgpt.test.json", "CC BY-NC 4.0"),
+    "preference/pandalm_human_testset.jsonl.gz": Source("WeOpenML/PandaLM@3871806e72b4", "data/testset-v1.json", "Apache-2.0"),
+    "safety/do_not_answer_human_labels.jsonl.gz": Source(
+        "kunishou/do-not-answer-ja@1380ff2ff5ab", "datasets/Review/Human/annotated_response_<model>.csv", "CC BY-NC-SA 4.0"
+    ),
+    "instruction/lima_prompts.jsonl.gz": Source("xzhou20/data@fa396013b528", "lima.jsonl", "none stated (LIMA: CC BY-NC-SA)"),
+    "instruction/arena_hard_questions.jsonl.gz": Source("lm-sys/arena-hard-auto@efc012e192b8", "data/arena-hard-v0.1/question.jsonl", "Apache-2.0"),
+    "instruction/vicuna_bench_questions.jsonl": Source("lm-sys/FastChat@0e6d3e4beaab", "fastchat/llm_judge/data/vicuna_bench/question.jsonl", "Apache-2.0"),
+    "instruction/self_instruct_user_oriented.jsonl": Source("yizhongw/self-instruct@0b26ccaa4159", "human_eval/user_oriented_instructions.jsonl", "Apache-2.0"),
+    "instruction/wizardlm_testset.jsonl": Source("nlpxucan/WizardLM@cd4b4cc022b6", "WizardLM/data/WizardLM_testset.jsonl", "CC BY-NC 4.0"),
+    "safety/redteam/catqa.jsonl": Source("declare-lab/red-instruct@73c759c93d2f", "harmful_questions/catqa_english.json", "Apache-2.0"),
+    "safety/redteam/harmfulqa.jsonl": Source("declare-lab/red-instruct@73c759c93d2f", "harmful_questions/harmfulqa.json", "Apache-2.0"),
+    "safety/redteam/adversarialqa_harm.jsonl": Source("declare-lab/red-instruct@73c759c93d2f", "harmful_questions/adversarialqa.json", "Apache-2.0"),
+    "safety/redteam/dangerousqa.jsonl": Source("declare-lab/red-instruct@73c759c93d2f", "harmful_questions/dangerousqa.json", "Apache-2.0"),
+    "safety/redteam/advbench_behaviors.jsonl": Source("YancyKahn/PocoGCG@131c89005c41", "data/advbench/harmful_behaviors.csv", "MIT"),
+    "safety/redteam/harmbench_text.jsonl": Source("busycalibrating/AdversariaLLM@f970939273ea", "data/behavior_datasets/harmbench_behaviors_text_all.csv", "MIT"),
+    "safety/redteam/strongreject.jsonl": Source("busycalibrating/AdversariaLLM@f970939273ea", "data/behavior_datasets/strongreject_dataset.csv", "MIT"),
+    "safety/redteam/do_not_answer.jsonl": Source("kunishou/do-not-answer-ja@1380ff2ff5ab", "datasets/Instruction/do_not_answer_en.csv", "CC BY-NC-SA 4.0"),
+    "safety/redteam/simple_safety_tests.jsonl": Source("bertiev/SimpleSafetyTests@d7aee9a9422a", "SimpleSafetyTests - test cases.csv", "CC BY 4.0"),
+    "safety/redteam/malicious_instruct.jsonl": Source("Princeton-SysML/Jailbreak_LLM@1e490531c0ef", "data/MaliciousInstruct.txt", "none stated"),
+    "safety/redteam/i_malicious.jsonl": Source("vinid/safety-tuned-llamas@36a4b8d5c217", "data/evaluation/I-MaliciousInstructions.json", "CC BY-NC 4.0"),
+    "safety/redteam/q_harm.jsonl": Source("vinid/safety-tuned-llamas@36a4b8d5c217", "data/evaluation/Q-Harm.json", "CC BY-NC 4.0"),
+    "safety/benign_llm_safeguard_testset.jsonl": Source("chujiezheng/LLM-Safeguard@410bfb5c5ae9", "code/data_harmless/testset.txt", "none stated"),
+    "safety/benign_llm_safeguard_custom.jsonl": Source("chujiezheng/LLM-Safeguard@410bfb5c5ae9", "code/data_harmless/custom.txt", "none stated"),
+    "safety/benign_physical_safety.jsonl": Source("vinid/safety-tuned-llamas@36a4b8d5c217", "data/evaluation/I-PhysicalSafetySafe.json", "CC BY-NC 4.0"),
+    "safety/benign_i_alpaca.jsonl": Source("vinid/safety-tuned-llamas@36a4b8d5c217", "data/evaluation/I-Alpaca.json", "CC BY-NC 4.0"),
+    "benchmarks/llm_foundry/lambada_openai.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/language_understanding/lambada_openai.jsonl", "Apache-2.0"),
+    "benchmarks/llm_foundry/boolq.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/reading_comprehension/boolq.jsonl", "Apache-2.0"),
+    "benchmarks/llm_foundry/piqa.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/commonsense_reasoning/piqa.jsonl", "Apache-2.0"),
+    "benchmarks/llm_foundry/arc_easy.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/world_knowledge/arc_easy.jsonl", "Apache-2.0"),
+    "benchmarks/llm_foundry/arc_challenge.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/world_knowledge/arc_challenge.jsonl", "Apache-2.0"),
+    "benchmarks/llm_foundry/openbook_qa.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/commonsense_reasoning/openbook_qa.jsonl", "Apache-2.0"),
+    "benchmarks/llm_foundry/winogrande.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/language_understanding/winogrande.jsonl", "Apache-2.0"),
+    "benchmarks/llm_foundry/copa.jsonl.gz": Source(_FOUNDRY, f"{_EVAL}/commonsense_reasoning/copa.jsonl", "Apache-2.0"),
+    "benchmarks/hellaswag/hellaswag_val_sample.jsonl.gz": Source("RubriksCube/rubriks_cube@45e617d6ca9e", "data/hellaswag.jsonl", "MIT"),
 }  # fmt: skip
 """By path in the folder."""
 
