@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from llamaherd.core.artifacts import Artifact
+from llamaherd.core.artifacts import Artifact, building
+from llamaherd.core.config import Config
+from llamaherd.core.files import write_json, write_rows
 from llamaherd.doctor.examine import examine
+from llamaherd.measures.intervals import rate
 
 from .conftest import absent, comparison, findings, rewrite, said
 
@@ -71,6 +74,21 @@ def test_ppo_may_start_from_what_was_tuned_on_the_answers_that_were_compared(run
     assert {one.state for one in examine(folder / "v2")[1] if one.check == "stale-preferences"} == {"healthy"}
     rewrite(folder / "v2-rejection", lambda value: value.update(parents={}))
     assert {one.state for one in examine(folder / "v2")[1] if one.check == "stale-preferences"} == {"wrong"}
+
+
+def test_a_judge_that_nothing_is_tuned_by_and_its_verdicts_are_no_trouble(run: Callable[..., Path]) -> None:
+    """A run on people's comparisons: they name no models, a further reward model judges, and versions are compared by it."""
+    folder = run("people", None)
+    before = set(findings(folder))
+    shutil.copytree(folder / "v1-helpfulness", folder / "judge")
+    with building(folder / "v1-wins", kind="evaluation", stage="judge", config=Config(), parents={}, seed=0) as place:
+        write_json(place.folder / "evaluation.json", {"win_rate": rate(3, 4)})
+    with building(folder / "comparisons", kind="preferences", stage="comparisons", config=Config(), parents={}, seed=0) as place:
+        write_rows(place.folder / "judge.jsonl", [comparison(0, "Lima.", "Oslo.")])
+    patient, _ = examine(folder)
+    assert {"judge", "v1-wins", "comparisons"} <= set(patient.artifacts)
+    assert not patient.damaged
+    assert set(findings(folder)) == before
 
 
 def test_inputs_that_changed_since_are_seen(run: Callable[..., Path]) -> None:

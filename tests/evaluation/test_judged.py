@@ -17,8 +17,11 @@ SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=6)
 class Words:
     """Helpful by length, unsafe with an x, a refusal with a no."""
 
-    def judge(self, prompt: Dialogue, answer: str) -> Judgement:
-        return Judgement(min(1.0, len(answer) / 10), "x" not in answer, "no" in answer)
+    def judge_all(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Judgement]:
+        return [Judgement(min(1.0, len(answer) / 10), "x" not in answer, "no" in answer) for answer in answers]
+
+    def worth_all(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+        return [found.helpfulness for found in self.judge_all(prompts, answers)]
 
 
 def prompt(*texts: str, **about: object) -> Prompt:
@@ -52,6 +55,13 @@ def test_rows_say_what_was_asked_answered_and_judged() -> None:
     assert assistant.configs == [SAMPLING]
     judged_rows(assistant, Words(), PROMPTS, SAMPLING, "safety", "greedy", 0)  # type: ignore[arg-type]
     assert assistant.configs[1].temperature == 0
+
+
+def test_fields_of_a_prompt_never_stand_in_the_place_of_what_was_judged() -> None:
+    """A file of one's own may have an "id" and a "score" too."""
+    own = prompt("Hi", id="row-7", score=0.99, answer="gold", kind="facts")
+    [row] = judged_rows(Said(["12345"]), Words(), [own], SAMPLING, "t", "sampled", 0)  # type: ignore[arg-type]
+    assert (row["id"], row["score"], row["answer"], row["kind"]) == (prompt_id(own), 0.5, "12345", "facts")
 
 
 def test_versions_pair_by_id_in_any_order() -> None:

@@ -85,3 +85,13 @@ def test_only_the_asked_turns_are_reported(turns: tuple[int, ...]) -> None:
     assistant = Scripted(lambda instruction, turn: instruction[4])
     assert measured(assistant, turns) == {str(turn): (1.0, 4) for turn in turns}
     assert len(assistant.asked) == 4 * max(turns)
+
+
+def test_scripts_of_several_lengths_end_where_their_users_do() -> None:
+    """A asks ten times, B twice, C once; D's answer breaks it off in the first of two turns."""
+    users = [USERS[0], USERS[0][:2], USERS[0][:1], USERS[0][:2]]
+    assistant = Scripted(lambda instruction, turn: "" if instruction[4] == "D" else instruction[4])
+    rows, dialogues = obedience_rows(assistant, INSTRUCTIONS, users, obeys, (1, 2, 3), SAMPLING, 0)  # type: ignore[arg-type]
+    found = obedience_report(rows, (1, 2, 3))
+    assert [(figure["value"], figure["n"]) for figure in found.values()] == [(0.75, 4), (pytest.approx(2 / 3), 3), (1.0, 1)]
+    assert [dialogue.turns for dialogue in dialogues] == [3, 2, 1, 1]

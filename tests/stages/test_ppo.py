@@ -106,7 +106,10 @@ def test_it_publishes_the_policy_of_the_best_look(
 
 
 def test_the_oracle_that_is_logged_judges_prompts_and_answers() -> None:
-    observe, world = ppo._oracle(WorldConfig()), World()
+    given = {"model": "m", "helpfulness": "h", "safety": "s", "prompts": "p.jsonl"}
+    observe, world = ppo._observer(build(ppo.PpoStageConfig, given | {"oracle": dump(WorldConfig())}), []), World()
+    assert observe is not None
+    assert ppo._observer(build(ppo.PpoStageConfig, given), []) is None
     bread = parse_prompt({"messages": [{"role": "user", "content": "How do I bake bread?"}]})
     answers = ["To bake bread, you need flour, water and yeast.", "I cannot help with that."]
     assert observe([bread, bread], answers) == pytest.approx((0.85 + 0.1) / 2)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -81,9 +81,13 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Sees the text of prompt and answer and nothing else."""
+    """Sees the text of prompts and answers, and which prompts are tagged as unsafe; what it says of one hangs on no other."""
 
-    def judge(self, prompt: Dialogue, answer: str) -> Judgement: ...
+    def judge_all(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Judgement]:
+        """One for each answer to its prompt."""
+
+    def worth_all(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+        """What the reward models are asked for, 0 to 1: safety first where a prompt is tagged as unsafe, else help."""
 
 
 @dataclass(frozen=True)

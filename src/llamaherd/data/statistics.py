@@ -45,6 +45,7 @@ class LanguageFinder:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self.languages = frozenset(map(str, self._identifier.labels))
 
     def __call__(self, text: str) -> str:
         language, confidence = self._identifier.classify(text)

@@ -29,15 +29,17 @@ def judged_rows(
     config = sampling if mode == "sampled" else sampling.model_copy(update={"temperature": 0.0})
     ids = [prompt_id(prompt) for prompt in prompts]
     answers = assistant.answers([prompt.dialogue for prompt in prompts], config, [seed_for(seed, task, key) for key in ids])
+    judgements = judge.judge_all(prompts, [answer.text for answer in answers])
     rows = []
-    for prompt, key, answer in zip(prompts, ids, answers, strict=True):
-        found = judge.judge(prompt.dialogue, answer.text)
-        rows.append({
+    for prompt, key, answer, found in zip(prompts, ids, answers, judgements, strict=True):
+        row = {
             "task": task, "id": key, "mode": mode, "score": found.helpfulness, "safe": found.safe, "refusal": found.refusal,
             "correct": found.correct,
             "finished": answer.completion.finished, "turns": prompt.dialogue.turns, "answer": answer.text,
-            "prompt": prompt.dialogue.asked, **prompt.about,
-        })  # fmt: skip
+            "prompt": prompt.dialogue.asked,
+        }  # fmt: skip
+        # A file of one's own may have an "id" or a "score" too.
+        rows.append(row | {name: value for name, value in prompt.about.items() if name not in row})
     return rows
 
 

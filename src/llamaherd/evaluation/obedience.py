@@ -25,8 +25,8 @@ def obedience_rows(
     """One row per dialogue and turn of `turns`: {"dialogue" (its index), "turn", "obeyed", "answer"}, and the dialogues as far as
     they went. The instruction is the system text and is said once.
 
-    A dialogue that an empty answer or a forged tag broke off counts as disobedient from then on; one whose context is full
-    has no rows of later turns.
+    A dialogue that an empty answer or a forged tag broke off counts as disobedient from then on; one whose context is full or whose
+    user has no more to say has no rows of later turns.
     """
     dialogues = [
         checked([Message("system", text), Message("user", questions[0])]) for text, questions in zip(instructions, users, strict=True)
@@ -34,7 +34,8 @@ def obedience_rows(
     rows: list[Row] = []
     broken, full, memory = set[int](), set[int](), Memory()
     for turn in range(1, max(turns) + 1):
-        going = [index for index in range(len(dialogues)) if index not in broken | full]
+        talking = [index for index in range(len(dialogues)) if turn <= len(users[index])]
+        going = [index for index in talking if index not in broken | full]
         if turn > 1:
             for index in going:
                 dialogues[index] = dialogues[index].followed_by("user", users[index][turn - 1])
@@ -43,7 +44,7 @@ def obedience_rows(
         seeds = [seed_for(seed, "obedience", index, turn) for index in asked]
         answers = assistant.answers([dialogues[index] for index in asked], sampling, seeds, memory) if asked else []
         if turn in turns:
-            rows += [{"dialogue": index, "turn": turn, "obeyed": False, "answer": None} for index in sorted(broken)]
+            rows += [{"dialogue": index, "turn": turn, "obeyed": False, "answer": None} for index in talking if index in broken]
         for index, answer in zip(asked, answers, strict=True):
             if turn in turns:
                 rows.append({"dialogue": index, "turn": turn, "obeyed": obeys(index, answer.text), "answer": answer.text})

@@ -32,7 +32,7 @@ READ_TOKENS = 1024
 PARTS = ("weights", "adapters", "gradients", "optimizer", "cache", "activations")
 """Columns of the table; logits and copies of weights are activations there."""
 
-JUDGES = ("helpfulness", "safety", "guard")
+JUDGES = ("helpfulness", "safety", "guard", "judge")
 """Whose shapes `Work.judges` gives, in this order."""
 
 ByRole = Mapping[str, Mapping[str, int]]
@@ -45,9 +45,9 @@ class Work:
 
     shape: ModelConfig
     """Of the policy, the critic and the reference."""
-    judges: Sequence[ModelConfig | LoraConfig]
-    """Of helpfulness and safety, then of the guard if there is one: a whole reward model, or an adapter on the base; a benchmark may
-    have but one."""
+    judges: Sequence[ModelConfig | LoraConfig | None]
+    """Of helpfulness and safety, then of the guard and of the judge that is logged, None where there is none: a whole reward model, or an
+    adapter on the base; a benchmark may have but one."""
     ppo: PpoConfig
     optimizer: OptimizerConfig
     step: Sequence[Pass]
@@ -99,6 +99,8 @@ def held(work: Work) -> dict[str, dict[str, int]]:
     if work.frozen:
         roles["base"] = {"weights": frozen_bytes(work.shape, work.frozen, work.on_gpu)}
     for name, judge in zip(JUDGES, work.judges, strict=False):
+        if judge is None:
+            continue
         if isinstance(judge, LoraConfig):
             roles[name] = {"adapters": FLOAT * (adapter_parameters(work.shape, judge) + work.shape.dim)}
         else:
@@ -181,6 +183,8 @@ def _sampling(work: Work, instant: Make) -> list[Instant]:
     found = [instant("sampling", policy=sampling)]
     judged = Pass((min(JUDGED_TOKENS, work.ppo.batch * longest),), 1)
     for name, judge in zip(JUDGES, work.judges, strict=False):
+        if judge is None:
+            continue
         passing = _passing(work, judged) if isinstance(judge, LoraConfig) else forward_buffers(judge, judged)
         found.append(instant("judging", **{name: {"activations": passing}}))
     looking = {"activations": _passing(work, one), "logits": 3 * one.wanted * row}

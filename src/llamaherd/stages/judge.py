@@ -19,7 +19,7 @@ from ..core.files import write_json, write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
-from .common import Paths, data_files, reward_paths
+from .common import Paths, about_judge, data_files, reward_paths
 
 if TYPE_CHECKING:
     from ..assistant.endpoint import Endpoint
@@ -92,6 +92,8 @@ def run(config: JudgeConfig, out: Path, seed: int) -> Artifact:
         judge = cache(lambda: _open_judge(judging, config))
         bench = _Bench(config, place, judge, seed)
         report: dict[str, Any] = {"model": config.model, "judge": judging, "tasks": {}}
+        if rewarding := _reward_models(judging):
+            place.metrics["judged_by"] = report["judged_by"] = list(map(about_judge, rewarding))
         rows: Rows = []
         if wins:
             report["opponent"] = config.opponent
@@ -153,6 +155,13 @@ def _judge_folders(spec: str) -> list[Path]:
     return _folders(spec, open_source(folder).kind)
 
 
+def _reward_models(spec: str) -> list[Path]:
+    """Those among a judge's local models."""
+    from ..checkpoints.source import open_source
+
+    return [folder for folder in _judge_folders(spec) if open_source(folder).kind == "reward-model"]
+
+
 def _open(spec: str, timeout_s: float) -> "Assistant | Endpoint":
     from ..assistant.endpoint import Endpoint
     from ..assistant.local import Assistant
@@ -164,16 +173,15 @@ def _open(spec: str, timeout_s: float) -> "Assistant | Endpoint":
 
 
 def _open_judge(spec: str, config: JudgeConfig) -> "PairJudge":
-    from ..checkpoints.source import open_source
     from ..evaluation.judges import ChatJudge, RewardJudge
     from ..reward.combine import Alone, Combination
     from ..reward.model import RewardModel
 
-    folders = _judge_folders(spec)
+    folders = _reward_models(spec)
     if len(folders) == 2:
         helpfulness, safety = map(RewardModel.load, folders)
         return RewardJudge(Combination(helpfulness, safety, config.gate), spec)
-    if folders and open_source(folders[0]).kind == "reward-model":
+    if folders:
         return RewardJudge(Alone("helpfulness", RewardModel.load(folders[0])), spec)
     return ChatJudge(_open(spec, config.timeout_s), config.judge_sampling, config.parallel)
 
@@ -277,4 +285,9 @@ def headline(artifact: Artifact) -> str:
             figure = found[key]
             known = "no verdict" if figure["value"] is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
             parts.append(f"{task} {known} of {found['pairs']:,} pairs")
+    for one in artifact.metrics.get("judged_by", []):
+        if (own := one["accuracy"]) and own["value"] is not None:
+            parts.append(
+                f"{one['name']} is right on {own['value']:.0%} ({own['low']:.0%} to {own['high']:.0%}) of its own test comparisons"
+            )
     return ", ".join(parts)

@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import model_validator
 
 from ..core.artifacts import Artifact, Kind, Workplace, building, model_path, open_artifact
 from ..core.config import Config
@@ -13,19 +15,29 @@ from ..core.errors import UserError
 from ..core.metrics import read_metrics
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
-from ..miniature.oracle import Oracle
-from ..miniature.world import World, WorldConfig
+from ..miniature.world import WorldConfig
 from ..model.config import LoraConfig, ModelConfig
 from ..model.memory import Pass
 from ..rlhf.config import PpoConfig, RolesConfig
 from ..rlhf.memory import Work, instants, table
 from ..train.config import OptimizerConfig
 from ..train.memory import Moment
-from .common import Paths, SomePaths, data_files, finish_adapter, finish_model, finish_source, prompts_of, reward_path
+from .common import (
+    Paths,
+    SomePaths,
+    data_files,
+    finish_adapter,
+    finish_model,
+    finish_source,
+    judge_of,
+    judge_paths,
+    prompts_of,
+    reward_path,
+)
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
-    from ..rlhf.ppo import ActorCritic
+    from ..rlhf.ppo import ActorCritic, Observe
     from ..rlhf.roles import Roles
     from ..tokenizer.sentencepiece import Tokenizer
     from ..train.state import ModelFiles
@@ -65,6 +77,14 @@ class PpoStageConfig(PpoSettings):
     """A general reward model, trained on other data, that judges every look and is never trained on: it stops what games the others."""
     oracle: WorldConfig | None = None
     """Logs the miniature's oracle beside the reward (never trained on)."""
+    judge: Path | None = None
+    """Logs a judge of real text in the oracle's place: a helpfulness reward model that nothing is tuned on."""
+
+    @model_validator(mode="after")
+    def _one_judges(self) -> "PpoStageConfig":
+        if self.oracle and self.judge:
+            raise ValueError("oracle and judge are both given, and one figure is logged; give the judge for real text, else the oracle")
+        return self
 
 
 def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
@@ -80,6 +100,7 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
     files = data_files(config.prompts, "prompts.jsonl")
     held_out_files = data_files(config.held_out, "prompts.jsonl")
     guards = [model_path(config.guard)] if config.guard else []
+    judging = judge_paths(config.judge, *folders[1:], *guards)
     start = config.ppo.critic.start
     roles = shared_roles(folders, config.roles, start, seed, best_device()) if config.roles else separate_roles(folders, start)
     model, assistant = roles.model, roles.assistant
@@ -87,13 +108,13 @@ def run(config: PpoStageConfig, out: Path, seed: int) -> Artifact:
     prompts, held_out = prompts_of(files, assistant), prompts_of(held_out_files, assistant, optional=not held_out_files)
     demand_same_greedy(assistant, roles.reference, prompts)
     base = {"base": base_artifact(roles.base.path)} if roles.base else {}
-    parents = parents_of([*(described_by(folder) for folder in (*folders, *guards)), *files, *held_out_files], **base)
+    parents = parents_of([*(described_by(folder) for folder in (*folders, *guards, *judging)), *files, *held_out_files], **base)
     kind: Kind = "adapter" if config.roles and config.roles.publish == "adapter" else "model"
     with building(out, kind=kind, stage="ppo", config=config, parents=parents, seed=seed) as place:
         best = Best(roles.policy_files, place.state)
         source = Ppo(
             model, roles.reference, assistant, roles.rewards, prompts, held_out or prompts[: config.ppo.batch], config.ppo,
-            seed_for(seed, "ppo"), best.keep, _oracle(config.oracle), RewardModel.load(guards[0]) if guards else None,
+            seed_for(seed, "ppo"), best.keep, _observer(config, judging), RewardModel.load(guards[0]) if guards else None,
             place.log.with_name(SAMPLES),
         )  # fmt: skip
         done = train(
@@ -160,13 +181,14 @@ class Best:
         self.files.load(self.folder(iteration))
 
 
-def _oracle(config: WorldConfig | None) -> Any:
-    if config is None:
+def _observer(config: PpoStageConfig, judging: Sequence[Path]) -> "Observe | None":
+    """Mean helpfulness by whoever judges, None if nobody does."""
+    if config.oracle is None and not judging:
         return None
-    oracle = Oracle(World(config))
+    judge = judge_of(judging, config.oracle or WorldConfig())
 
     def observe(prompts: "Sequence[Prompt]", answers: Sequence[str]) -> float:
-        scores = [oracle.judge(prompt.dialogue, answer).helpfulness for prompt, answer in zip(prompts, answers, strict=True)]
+        scores = [found.helpfulness for found in judge.judge_all(prompts, answers)]
         return sum(scores) / len(scores)
 
     return observe
@@ -226,7 +248,7 @@ def assumed_passes(config: PpoSettings, context: int) -> list[Pass]:
 
 
 def memory(
-    config: PpoSettings, shape: ModelConfig, step: Sequence[Pass], judges: Sequence[ModelConfig | LoraConfig], first_only: bool,
+    config: PpoSettings, shape: ModelConfig, step: Sequence[Pass], judges: Sequence[ModelConfig | LoraConfig | None], first_only: bool,
     on_gpu: bool = False,
 ) -> list[Moment]:  # fmt: skip
     """The fullest moments, with reward models of the shapes or the adapters `judges`. Policy and critic are trained together."""
@@ -247,10 +269,10 @@ def announced(config: PpoStageConfig, seed: int) -> list[str]:
     if roles:
         own = {"lora": read_adapter(folders[0]).config} if started else {}
         roles = roles.model_copy(update={"bits": bits_of_base(roles, folders), **own})
-    judges: list[ModelConfig | LoraConfig] = [
+    judges: list[ModelConfig | LoraConfig | None] = [
         read_adapter(folder).config if roles and is_adapter(folder) else open_source(folder).config for folder in folders[1:]
     ]
-    judges += [open_source(model_path(config.guard)).config] if config.guard else []
+    judges += [open_source(model_path(path)).config if path else None for path in (config.guard, config.judge)]
     lengths = _prompt_lengths(config, start.config, start.tokenizer)
     ppo = config.ppo.model_copy(update={"batch": min(config.ppo.batch, len(lengths))})
     step, first_only = _longest_step(ppo, start.config, lengths), config.ppo.steps(len(lengths)) == 1
