@@ -27,7 +27,7 @@ def plan(
     context
         Tokens of the longest sequence (default: the model's context).
     config
-        YAML file of settings, or the name of packaged ones such as llama2-7b-ppo.
+        YAML file of settings, or the name of packaged ones of the task's command, such as llama2-7b-ppo.
     json
         For programs.
     measure
@@ -42,8 +42,9 @@ def plan(
     from ..plan.show import as_json, as_text
     from ..plan.target import target
 
-    of_file: dict[str, Any] = read_yaml(file) if (file := settings_file(config)) else {}
     known = task_of(task)
+    file = settings_file(config, "sft" if known in ("lora", "qlora") else known)
+    of_file: dict[str, Any] = read_yaml(file) if file else {}
     question = Question(known, target(model), flat(of_file) | flat(parse_overrides(settings)), context, seed)
     here = machine(device, memory, measure)
     found = forecast(question, here)

@@ -130,7 +130,7 @@ class BaseConfig(Config):
     """The frozen base under an adapter."""
 
     bits: Literal[4, 16, 32] = 32
-    """Of its weights; 4: NF4 with double quantisation (QLoRA), of all linear layers in blocks."""
+    """Bits of each of its weights; 4: NF4 with double quantisation (QLoRA), of all linear layers in blocks."""
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -35,6 +35,7 @@ def _kinds(question: Question, now: Forecast) -> list[list[dict[str, Any]]]:
     """Kinds of changes, each from the mildest to the hardest."""
     halves = [{"context": size} for size in _halves(question.longest, 128)]
     given = question.settings
+    less: list[list[dict[str, Any]]] = [] if given.get("checkpointing") else [[{"checkpointing": True}]]
 
     def of(name: str, default: int, least: int = 1) -> list[dict[str, Any]]:
         return [{name.replace(".", "__"): size} for size in _halves(int(given.get(name, default)), least)]
@@ -43,15 +44,13 @@ def _kinds(question: Question, now: Forecast) -> list[list[dict[str, Any]]]:
         case "chat":
             return [*([[{"bits": 8}, {"bits": 4}]] if question.target.bits == 32 and "bits" not in given else []), halves]
         case "reward":
-            return [of("micro_pairs", 32), halves]
+            return [of("micro_pairs", 32), *less, halves]
         case "ppo":
-            less = [] if given.get("checkpointing") else [[{"checkpointing": True}]]
             roles = any(name.startswith("roles.") for name in given)
             bits = [[{"roles__bits": bits} for bits in (16, 4) if bits < int(given.get("roles.bits") or 32)]] if roles else []
             sizes = [of("ppo.micro_batch", 64), of("ppo.sampler.together", 128)]
             return [*sizes, *less, *bits, of("ppo.max_new_tokens", 256, 32), halves]
     rows = [of("micro_rows", 8), [{"row_tokens": size} for size in _halves(int(given.get("row_tokens") or question.longest), 128)]]
-    less = [] if given.get("checkpointing") else [[{"checkpointing": True}]]
     adapters: list[list[dict[str, Any]]] = []
     if question.task == "sft" and not any(name.startswith("lora") for name in given):
         adapters = [[{"lora__r": 16}], [{"lora__r": 16, "base__bits": 4}]]

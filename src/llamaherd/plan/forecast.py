@@ -204,12 +204,13 @@ def _config(question: Question, settings: dict[str, Any]) -> Any:
     return config
 
 
-def _judges(settings: Mapping[str, Any], shape: ModelConfig, config: ppo.PpoStageConfig) -> list[ModelConfig | LoraConfig]:
-    """The reward models that are given; else models like the policy, or, on one base, adapters like its own. Then the guard's, if any."""
+def _judges(settings: Mapping[str, Any], shape: ModelConfig, config: ppo.PpoStageConfig) -> list[ModelConfig | LoraConfig | None]:
+    """The reward models that are given; else models like the policy, or, on one base, adapters like its own. Then the guard's and the logged
+    judge's, None where there is none."""
     from ..checkpoints.peft import is_adapter, read_adapter
     from .target import target
 
-    found: list[ModelConfig | LoraConfig] = []
+    found: list[ModelConfig | LoraConfig | None] = []
     for name in ("helpfulness", "safety"):
         folder = Path(str(settings.get(name, "")))
         if name not in settings:
@@ -218,7 +219,7 @@ def _judges(settings: Mapping[str, Any], shape: ModelConfig, config: ppo.PpoStag
             found.append(read_adapter(folder).config)
         else:
             found.append(target(str(settings[name])).shape)
-    return found + ([target(str(settings["guard"])).shape] if settings.get("guard") else [])
+    return found + [target(str(settings[name])).shape if settings.get(name) else None for name in ("guard", "judge")]
 
 
 def _distinct(steps: Sequence[list[Pass]]) -> Sequence[list[Pass]]:

@@ -143,14 +143,7 @@ def _on(
     for name in {"policy", own}:
         for change in changes_of(base, name).values():
             change.requires_grad_(True)
-    models: dict[str, RewardModel] = {}
-    for name, judge in judges.items():
-        if isinstance(judge, Adapter):
-            assert judge.head is not None
-            scorer = ScorerOnBase(base, turns, name, judge.head.to(base.device)).eval()
-            scorer.score.requires_grad_(False)
-            judge = RewardModel(scorer, tokenizer)
-        models[name] = judge
+    models = {name: _judging(base, turns, name, judge, tokenizer) for name, judge in judges.items()}
     pair = ActorCritic(policy, critic)
     files = PairFiles(on.files, AdapterFiles(critic, own, lora, on.files.base))
     reference = TransformerOnBase(base, turns, "start" if started else None)
@@ -163,6 +156,36 @@ def _on(
         files,
         on,
     )
+
+
+def _judging(base: Transformer, turns: Turns, name: str, judge: Adapter | RewardModel, tokenizer: Tokenizer) -> RewardModel:
+    """A reward model whose adapter lies over the base under that name, or one beside it, as it is."""
+    if not isinstance(judge, Adapter):
+        return judge
+    assert judge.head is not None
+    scorer = ScorerOnBase(base, turns, name, judge.head.to(base.device)).eval()
+    scorer.score.requires_grad_(False)
+    return RewardModel(scorer, tokenizer)
+
+
+def answering_on_one_base(model: Path, judges: Sequence[Path], bits: int, device: torch.device) -> tuple[Assistant, list[RewardModel]]:
+    """A chat model that nothing trains and the reward models that judge its answers, on one base held in `bits`: what each has of its own
+    is an adapter, or an adapter and a head. Whole reward models stand beside it. Raises UserError for those of another base.
+    """
+    start = _language_adapter(model) if is_adapter(model) else None
+    path = base_of(model) if start else model
+    found = {f"judge-{number}": _judge(folder, path) for number, folder in enumerate(judges)}
+    base, tokenizer = load_frozen(path, bits, device)
+    if start:
+        lay_over(base, "chat", start)
+    for name, judge in found.items():
+        if isinstance(judge, Adapter):
+            demand_fit(judge, base)
+            add_adapter(base, name, judge.changes, judge.config.scale)
+    base.requires_grad_(False)
+    turns = Turns(base)
+    chat = TransformerOnBase(base, turns, "chat" if start else None).eval()
+    return Assistant(chat, tokenizer, model.name), [_judging(base, turns, name, judge, tokenizer) for name, judge in found.items()]
 
 
 def _language_adapter(folder: Path) -> Adapter:

@@ -1,6 +1,7 @@
 """What several stages do alike: read inputs given as files or artifacts, write a chat model."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,18 +16,23 @@ from ..data.hub import files_of, is_hub
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
+    from ..chat.dialogue import Dialogue
     from ..checkpoints.card import Task
     from ..checkpoints.peft import AdapterFiles
     from ..checkpoints.source import Source
-    from ..data.records import Domain, Prompt
+    from ..data.records import Domain, Judge, Prompt
+    from ..miniature.world import WorldConfig
     from ..model.transformer import Trunk
     from ..reward.combine import Rewards
+    from ..reward.model import RewardModel
     from ..tokenizer.sentencepiece import Tokenizer
 
 
 def _as_paths(value: Any, _: Any) -> Any:
     # Wraps the validator of tuples without using it: in strict JSON mode that one takes nothing that was made here.
-    items = [value] if isinstance(value, (str, Path)) else value
+    # As the command line gives several: a,b. A file whose name has a comma is itself.
+    text = value.split(",") if isinstance(value, str) and not os.path.exists(value) else [value]
+    items = text if isinstance(value, (str, Path)) else value
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, (str, Path)) for item in items):
         raise ValueError(f"given {json.dumps(value, default=str)}, expected a path or a list of paths")
     return tuple(map(Path, items))
@@ -39,7 +45,7 @@ def _as_some_paths(value: Any, _: Any) -> Any:
 
 
 Paths = Annotated[tuple[Path, ...], WrapValidator(_as_paths)]
-"""One path or a list of them."""
+"""One path, several with commas between, or a list of them."""
 SomePaths = Annotated[tuple[Path, ...], WrapValidator(_as_some_paths)]
 """At least one path."""
 
@@ -81,12 +87,26 @@ def reward_paths(how: How, helpfulness: Path | None, safety: Path | None) -> lis
     return [reward_path(path, domain) for domain, path in given if how in ("gate", domain) and path is not None]
 
 
-def rewards_of(how: How, folders: Sequence[Path], gate: float) -> "Rewards":
-    """The reward of what `reward_paths` gave. Raises UserError for what is no reward model."""
-    from ..reward.combine import Alone, Combination
-    from ..reward.model import RewardModel
+Bits = Literal[4, 16, 32]
+"""Of weights that are not trained; 4: NF4."""
 
-    models = [RewardModel.load(folder) for folder in folders]
+
+def answering(model: Path, judges: Sequence[Path], bits: Bits | None) -> "tuple[Assistant, list[RewardModel]]":
+    """A chat model and the reward models that judge it: each with weights of its own, or on one base in so many `bits`. Raises UserError."""
+    from ..assistant.local import Assistant
+    from ..core.device import best_device
+    from ..reward.model import RewardModel
+    from ..rlhf.roles import answering_on_one_base
+
+    if bits is not None:
+        return answering_on_one_base(model, judges, bits, best_device())
+    return Assistant.load(model), [RewardModel.load(folder) for folder in judges]
+
+
+def rewards_of(how: How, models: "Sequence[RewardModel]", gate: float) -> "Rewards":
+    """The reward of the models that lie where `reward_paths` says."""
+    from ..reward.combine import Alone, Combination
+
     if how != "gate":
         return Alone(how, models[0])
     helpfulness, safety = models
@@ -195,6 +215,63 @@ def reward_path(spec: str | Path, domain: "Domain") -> Path:
     if declared not in (None, domain):
         raise UserError(f"{folder}: is a {declared} reward model, as its manifest says; {domain} expects one that was trained for {domain}")
     return folder
+
+
+def judge_paths(judge: Path | None, *deciding: Path | None) -> list[Path]:
+    """Where the reward model lies that judges in the oracle's place, none if there is none. Raises UserError for one of another domain, and
+    for one of `deciding`, which choose or train: they would praise their own work.
+    """
+    from ..checkpoints.adapted import base_artifact
+
+    if judge is None:
+        return []
+    folder = reward_path(judge, "helpfulness")
+    if base_artifact(folder).hash in {base_artifact(model_path(path)).hash for path in deciding if path}:
+        raise UserError(f"{judge}: judges what it chose or trained itself; give a judge that is none of the other reward models")
+    return [folder]
+
+
+def judge_of(folders: Sequence[Path], world: "WorldConfig") -> "Judge":
+    """The judge of real text at what `judge_paths` gave, or, without any, the oracle of a world. Raises UserError for no reward model."""
+    if folders:
+        from ..evaluation.real import TextJudge
+        from ..reward.model import RewardModel
+
+        return TextJudge(RewardModel.load(folders[0]))
+    from ..miniature.oracle import Oracle
+    from ..miniature.world import World
+
+    return Oracle(World(world))
+
+
+def about_judge(folder: Path) -> dict[str, Any]:
+    """Of a reward model that judges: its name, what it was trained for, and its accuracy on its own test comparisons; null where its
+    manifest says nothing."""
+    found = find_artifact(folder) if folder.is_dir() else None
+    accuracy = found.metrics.get("accuracy", {}).get("own", {}).get("all") if found else None
+    return {"name": folder.name, "domain": declared_domain(folder), "accuracy": accuracy}
+
+
+def trained_on(folder: Path, prompts: "Sequence[Prompt]") -> int | None:
+    """How many of the prompts begin with a message that begins a comparison a reward model was trained on; None where its manifest or its
+    data are not there."""
+    from ..data.preferences import PREFERENCES_FILE, Counts, read_comparisons
+
+    found = find_artifact(folder) if folder.is_dir() else None
+    data = [Path(path) for path in found.manifest["config"].get("data", ())] if found else []
+    if not data or any(is_hub(path) for path in data):
+        return None
+    try:
+        files = data_files(data, PREFERENCES_FILE)
+    except UserError:
+        return None
+    known = {_first_message(pair.prompt) for file in files for pair in read_comparisons(file, "helpfulness", Counts())}
+    return sum(_first_message(prompt.dialogue) in known for prompt in prompts)
+
+
+def _first_message(dialogue: "Dialogue") -> str:
+    """Of the user, whatever its white space."""
+    return " ".join(next(message.content for message in dialogue.messages if message.role == "user").split())
 
 
 def declared_domain(folder: Path) -> str | None:

@@ -20,7 +20,7 @@ from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
 from ..measures.calibration import sigmoid
 from ..measures.intervals import Figure, mean, of_means_over_seeds, rate
-from .common import How, Numbers, SomePaths, data_files, demand_rewards, prompts_of, reward_paths, rewards_of
+from .common import Bits, How, Numbers, SomePaths, answering, data_files, demand_rewards, prompts_of, reward_paths, rewards_of
 
 if TYPE_CHECKING:
     from ..data.records import Prompt
@@ -49,6 +49,8 @@ class CurvesConfig(Config):
     """Nucleus."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest answer; an unfinished, empty or too long one earns nothing, as does one with a tag."""
+    bits: Bits | None = None
+    """As in rejection sampling: of the one base that all models stand on; null: each has weights of its own, in 32."""
     chunk_prompts: int = Field(16, ge=1)
     """Prompts sampled between two saved states."""
     rank: int | None = None
@@ -68,7 +70,6 @@ class CurvesConfig(Config):
 
 def run(config: CurvesConfig, out: Path, seed: int) -> Artifact:
     """Writes rows.jsonl: for each prompt and temperature the highest and the median score among the first N answers. Raises UserError."""
-    from ..assistant.local import Assistant
     from ..core.device import take_own_gpu
 
     share = share_of(config.rank, config.world_size, config.join)
@@ -76,12 +77,12 @@ def run(config: CurvesConfig, out: Path, seed: int) -> Artifact:
     folder = model_path(config.model)
     rewarding = reward_paths(config.combination, config.helpfulness, config.safety)
     files = data_files(config.prompts, "prompts.jsonl")
-    assistant = Assistant.load(folder)
+    assistant, judges = answering(folder, rewarding, config.bits)
     prompts = prompts_of(files, assistant)
     parents = parents_of([*(described_by(path) for path in (folder, *rewarding)), *files])
     with building(share.place(out), kind="samples", stage="curves", config=share.noted(config), parents=parents, seed=seed) as place:
         parts = parts_of(out, place, config.join)
-        rewards = rewards_of(config.combination, rewarding, config.gate)
+        rewards = rewards_of(config.combination, judges, config.gate)
         rows: list[dict[str, Any]] = []
         for temperature in config.temperatures:
 

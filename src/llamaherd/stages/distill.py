@@ -1,6 +1,6 @@
 """Context distillation for safety (paper.md section 9): safe answers under a preprompt become targets without it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,11 @@ from ..core.files import write_rows
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import paired_difference, rate
-from ..miniature.oracle import Oracle
-from ..miniature.world import World, WorldConfig
-from .common import Paths, SomePaths, data_files, prompts_of, reward_path
+from ..miniature.world import WorldConfig
+from .common import Bits, Paths, SomePaths, answering, data_files, judge_of, judge_paths, prompts_of, reward_path
 
 if TYPE_CHECKING:
-    from ..data.records import Prompt
+    from ..data.records import Judge, Prompt
     from ..rlhf.distill import Distilled
 
 
@@ -29,6 +28,9 @@ class DistillSettings(Config):
 
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=64)
     """Temperature, nucleus and length."""
+    bits: Bits | None = None
+    """Of the one base that the chat model and the safety model stand on, as adapters or as the base itself; null: each has weights of its
+    own, in 32."""
     chunk_prompts: int = Field(100, ge=1)
     """Prompts sampled between two saved states."""
 
@@ -45,7 +47,9 @@ class DistillConfig(DistillSettings):
     harmless: Paths = ()
     """Harmless prompts, mixed in with the model's own answers."""
     test: Paths = ()
-    """Held-out adversarial prompts on which the two answers are judged by the miniature's oracle; never trained on."""
+    """Held-out adversarial prompts on which the two answers are judged; never trained on."""
+    judge: Path | None = None
+    """Who judges real text: a helpfulness reward model that nothing is tuned on, with heuristics of safety; null: the miniature's oracle."""
     world: WorldConfig = WorldConfig()
     """Whose oracle judges."""
 
@@ -55,22 +59,20 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
 
     Raises UserError for prompts without a preprompt or not tagged as unsafe.
     """
-    from ..assistant.local import Assistant
-    from ..reward.model import RewardModel
     from ..rlhf.distill import answers_to, distil
     from ..rlhf.judging import why_unusable
 
     folders = [model_path(config.model), reward_path(config.safety, "safety")]
+    judging = judge_paths(config.judge, config.safety)
     files, harmless_files, test_files = (data_files(paths, "prompts.jsonl") for paths in (config.prompts, config.harmless, config.test))
-    assistant = Assistant.load(folders[0])
+    assistant, [safety] = answering(folders[0], folders[1:], config.bits)
     prompts = prompts_of(files, assistant)
     harmless_prompts, test_prompts = (prompts_of(paths, assistant, optional=True) for paths in (harmless_files, test_files))
     _check_adversarial(prompts, files)
     _check_adversarial(test_prompts, test_files)
     _check_harmless(harmless_prompts, harmless_files)
-    parents = parents_of([*(described_by(folder) for folder in folders), *files, *harmless_files, *test_files])
+    parents = parents_of([*(described_by(folder) for folder in (*folders, *judging)), *files, *harmless_files, *test_files])
     with building(out, kind="dialogues", stage="distill", config=config, parents=parents, seed=seed) as place:
-        safety = RewardModel.load(folders[1])
 
         def work(chunk: "Sequence[Prompt]", first: int) -> list[dict[str, Any]]:
             found, unusable = distil(
@@ -98,7 +100,7 @@ def run(config: DistillConfig, out: Path, seed: int) -> Artifact:
         place.metrics.update(
             replaced=replaced, kept=len(distilled) - replaced - without, kept_for_want=without, harmless=len(harmless),
             unusable=sum(row["unusable"] for row in made if "unusable" in row), harmless_unusable=len(harmless_prompts) - len(harmless),
-            **_judged(tests, len(test_prompts), config.world),
+            **_judged(tests, len(test_prompts), lambda: judge_of(judging, config.world)),
         )  # fmt: skip
     return open_artifact(out, "dialogues")
 
@@ -124,15 +126,16 @@ def _check_harmless(prompts: "Sequence[Prompt]", files: Sequence[Path]) -> None:
         raise UserError(f'{", ".join(map(str, files))}: {tagged} prompts have "safety": true; harmless prompts have false')
 
 
-def _judged(tests: Sequence[dict[str, Any]], asked: int, world: WorldConfig) -> dict[str, Any]:
-    """Share of safe answers without and with the preprompt, and their paired difference, by the oracle."""
+def _judged(tests: Sequence[dict[str, Any]], asked: int, open_judge: "Callable[[], Judge]") -> dict[str, Any]:
+    """Share of safe answers without and with the preprompt, and their paired difference, by the judge."""
     from ..chat.dialogue import parse_dialogue
+    from ..data.records import Prompt
 
     rows = [row for row in tests if "row" in row and row["distilled"]]
     if not rows:
         return {}
-    oracle = Oracle(World(world))
-    safe = {name: [oracle.judge(parse_dialogue(row["row"]).prompt, row[name]).safe for row in rows] for name in ("original", "distilled")}
+    judge, prompts = open_judge(), [Prompt(parse_dialogue(row["row"]).prompt, safety=True) for row in rows]
+    safe = {name: [found.safe for found in judge.judge_all(prompts, [row[name] for row in rows])] for name in ("original", "distilled")}
     return {
         "test_unusable": asked - len(rows),
         "original_safe": rate(sum(safe["original"]), len(rows)), "distilled_safe": rate(sum(safe["distilled"]), len(rows)),

@@ -14,7 +14,7 @@ from ..core.errors import UserError
 from ..core.files import read_rows, write_rows
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
-from .common import SomePaths, data_files
+from .common import Bits, SomePaths, answering, data_files
 
 
 class GhostSettings(Config):
@@ -22,6 +22,8 @@ class GhostSettings(Config):
 
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=64)
     """Temperature, nucleus and length."""
+    bits: Bits | None = None
+    """Of the base that the chat model is, or stands on as an adapter; null: 32."""
     chunk_scripts: int = Field(100, ge=1)
     """Scripts sampled between two saved states."""
 
@@ -37,7 +39,6 @@ class GhostConfig(GhostSettings):
 
 def run(config: GhostConfig, out: Path, seed: int) -> Artifact:
     """Writes dialogues.jsonl. Raises UserError for a bad script."""
-    from ..assistant.local import Assistant
     from ..rlhf.ghost import Script, check_script, ghost_dialogues
 
     folder = model_path(config.model)
@@ -52,7 +53,7 @@ def run(config: GhostConfig, out: Path, seed: int) -> Artifact:
     with building(
         out, kind="dialogues", stage="ghost", config=config, parents=parents_of([described_by(folder), *files]), seed=seed
     ) as place:
-        assistant = Assistant.load(folder)
+        assistant, _ = answering(folder, [], config.bits)
 
         def sample(chunk: Sequence[Script], first: int) -> list[dict[str, Any]]:
             made = ghost_dialogues(assistant, chunk, config.sampling, seed, first)

@@ -31,6 +31,9 @@ class PretrainSettings(Config):
     optimizer: OptimizerConfig = OptimizerConfig(lr=3e-3, warmup_steps=50)
     """AdamW and schedule; rate and warm-up are for a model of a million parameters, where the paper's 7B takes 3e-4 and 2000."""
 
+    checkpointing: bool = False
+    """Blocks keep only their input and are run again for the gradient: the same result, less memory, about a third more time."""
+
     @field_validator("model")
     @classmethod
     def _known(cls, model: str | ModelConfig) -> str | ModelConfig:
@@ -77,6 +80,7 @@ def run(config: PretrainConfig, out: Path, seed: int) -> Artifact:
     tokenizer = Tokenizer.load(parent.path)
     rows = PretrainRows(TokenShards(parent.path), config.row_tokens, seed_for(seed, "pretrain", "order"))
     model = new_model(shape(config, tokenizer.vocab_size), seed_for(seed, "pretrain", "weights"), best_device())
+    model.checkpointing = config.checkpointing
 
     def batches(standing: Any) -> Iterator[tuple[list[list[Masked]], Any]]:
         row = standing["row"] if standing else 0

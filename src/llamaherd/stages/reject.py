@@ -19,9 +19,22 @@ from ..core.shares import Parts, Share, keep_chunks, parts_of, share_of
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
 from ..measures.intervals import mean, rate
-from ..miniature.oracle import Oracle
-from ..miniature.world import World, WorldConfig
-from .common import How, Numbers, Paths, data_files, demand_rewards, prompts_of, reward_paths, rewards_of
+from ..miniature.world import WorldConfig
+from .common import (
+    Bits,
+    How,
+    Numbers,
+    Paths,
+    about_judge,
+    answering,
+    data_files,
+    demand_rewards,
+    judge_of,
+    judge_paths,
+    prompts_of,
+    reward_paths,
+    rewards_of,
+)
 
 if TYPE_CHECKING:
     from ..assistant.local import Assistant
@@ -56,6 +69,9 @@ class RejectSettings(Config):
     """Safety scores below this make the gate judge an answer by safety; so does a prompt's tag."""
     judged_k: int = Field(32, ge=1)
     """Answers to each prompt on which best-of-N is judged: more than `k`, to see where choosing by reward turns down."""
+    bits: Bits | None = None
+    """Of the one base that the chat model and the reward models stand on, as adapters or as the base itself; null: each has weights of its
+    own, in 32."""
     chunk_prompts: int = Field(64, ge=1)
     """Prompts sampled between two saved states; a stop loses no more than these."""
 
@@ -74,7 +90,9 @@ class RejectConfig(RejectSettings):
     pool: Paths = ()
     """Earlier samples whose best answers join the pool: folders that hold best.jsonl."""
     judged_prompts: Paths = ()
-    """Test prompts on which best-of-N is judged by the miniature's oracle; empty: not judged."""
+    """Test prompts on which best-of-N is judged; empty: not judged."""
+    judge: Path | None = None
+    """Who judges real text: a helpfulness reward model that nothing is tuned on, with heuristics of safety; null: the miniature's oracle."""
     world: WorldConfig = WorldConfig()
     """Whose oracle judges the test prompts."""
     version: str = ""
@@ -96,7 +114,6 @@ class RejectConfig(RejectSettings):
 def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     """Writes samples.jsonl (all candidates), best.jsonl (this version's best), dialogues.jsonl (the pool, ready for tuning) and
     judged.jsonl (what best-of-N brings on each test prompt); a rank of several writes its part of the candidates. Raises UserError."""
-    from ..assistant.local import Assistant
     from ..core.device import take_own_gpu
     from ..rlhf.rejection import PoolRow
 
@@ -106,16 +123,17 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
     take_own_gpu()
     folder = model_path(config.model)
     rewarding = reward_paths(config.combination, config.helpfulness, config.safety)
+    judging = judge_paths(config.judge, *rewarding)
     files, judged_files = data_files(config.prompts, "prompts.jsonl"), data_files(config.judged_prompts, "prompts.jsonl")
     pool_files = data_files(config.pool, "best.jsonl")
-    assistant = Assistant.load(folder)
+    assistant, judges = answering(folder, rewarding, config.bits)
     prompts, test_prompts = (prompts_of(some, assistant, optional=not some) for some in (files, judged_files))
     earlier = [PoolRow.of(row, f"{file} line {number}") for file in pool_files for number, row in read_rows(file)]
-    parents = parents_of([*(described_by(path) for path in (folder, *rewarding)), *files, *judged_files, *pool_files])
+    parents = parents_of([*(described_by(path) for path in (folder, *rewarding, *judging)), *files, *judged_files, *pool_files])
     place_of_share = share.place(out)
     with building(place_of_share, kind="samples", stage="reject", config=share.noted(config), parents=parents, seed=seed) as place:
         parts = parts_of(out, place, config.join)
-        rewards = rewards_of(config.combination, rewarding, config.gate)
+        rewards = rewards_of(config.combination, judges, config.gate)
         sampler = _Sampler(config, assistant, rewards, place, share, parts, seed)
         chunks, tests = sampler.chunks("prompts", prompts, config.k), sampler.chunks("judged prompts", test_prompts, config.judged_k)
         if share.whole:
@@ -123,9 +141,11 @@ def run(config: RejectConfig, out: Path, seed: int) -> Artifact:
             write_rows(place.folder / "samples.jsonl", tally.counted(chunks))
             _demand_answers(tally, config, place)
             _write_pool(tally.best, earlier, rewards, place)
-            judged = _judged_rows([row for rows in tests for row in rows], test_prompts, config)
+            judged = _judged_rows([row for rows in tests for row in rows], test_prompts, config, judging) if test_prompts else []
             write_rows(place.folder / "judged.jsonl", judged)
             place.metrics.update(tally.metrics(config), **place.metrics, **_best_of_curve(judged))
+            if judging and judged:
+                place.metrics["judge"] = about_judge(judging[0])
         else:
             done = sum(len(rows) for some in (chunks, tests) for rows in some)
             keep_chunks(place)
@@ -220,8 +240,10 @@ def _write_pool(newest: "Sequence[PoolRow]", earlier: "Sequence[PoolRow]", rewar
     place.metrics["pool_left_out"] = {"equal answers": pool.equal_answers, "worse answers": pool.beaten, "too long": pool.too_long}
 
 
-def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config: RejectConfig) -> list[dict[str, Any]]:
-    """For each judged prompt and N = 1, 2, 4 ... and `judged_k`: `best_of`, the oracle's score of the pick, and `max_reward` and
+def _judged_rows(
+    rows: Sequence[dict[str, Any]], prompts: "Sequence[Prompt]", config: RejectConfig, judging: Sequence[Path]
+) -> list[dict[str, Any]]:
+    """For each judged prompt and N = 1, 2, 4 ... and `judged_k`: `best_of`, the judge's score of the pick, and `max_reward` and
     `median_reward`, the highest and the median combined logit of the first N.
 
     Where none of the first N may be picked, the first one counts, and an unusable answer has the lowest logit of all, so that
@@ -229,22 +251,19 @@ def _judged_rows(rows: Sequence[dict[str, Any]], prompts: Sequence[Any], config:
     """
     from ..rlhf.rejection import best_of, candidates_of
 
-    oracle = Oracle(World(config.world))
-
-    def score(prompt: "Prompt", text: str) -> float:
-        # What the reward models are asked for: safety first where the prompt is adversarial, else help.
-        return oracle.safety(prompt.dialogue, text) if prompt.safety else oracle.judge(prompt.dialogue, text).helpfulness
-
     lowest = min((item.logit for row in rows for item in candidates_of(row) if item.logit is not None), default=0.0)
     counts = sorted({*(2**power for power in range(config.judged_k.bit_length())), config.judged_k})
+    picks = [{str(n): best_of(candidates[:n]) or candidates[0] for n in counts} for candidates in map(candidates_of, rows)]
+    texts = [(index, text) for index, own in enumerate(picks) for text in dict.fromkeys(pick.text for pick in own.values())]
+    scores = judge_of(judging, config.world).worth_all([prompts[index] for index, _ in texts], [text for _, text in texts])
+    score = dict(zip(texts, scores, strict=True))
     judged = []
-    for row, prompt in zip(rows, prompts, strict=True):
+    for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         candidates = candidates_of(row)
-        picks = {str(n): best_of(candidates[:n]) or candidates[0] for n in counts}
         logits = [lowest if item.logit is None else item.logit for item in candidates]
         judged.append({
             "prompt": prompt.dialogue.asked,
-            "best_of": {n: score(prompt, pick.text) for n, pick in picks.items()},
+            "best_of": {n: score[index, pick.text] for n, pick in picks[index].items()},
             "max_reward": {str(n): max(logits[:n]) for n in counts}, "median_reward": {str(n): statistics.median(logits[:n]) for n in counts},
         })  # fmt: skip
     return judged
@@ -263,9 +282,9 @@ def headline(artifact: Artifact) -> str:
         ranks = f"rank {metrics['rank']} of {metrics['world_size']}"
         return f"{ranks} sampled its {metrics['prompts']:,} prompts; once all ranks have, the same command with --join makes the whole"
     pool = sum(metrics["pool"].values())
-    curve = metrics.get("best_of", {})
+    curve, judge = metrics.get("best_of", {}), "judge" if "judge" in metrics else "oracle"
     picks = ", ".join(f"{n}: {figure['value']:.2f}" for n, figure in curve.items() if figure["value"] is not None)
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in metrics["unusable"].items())
     answers = f"{metrics['candidates']:,} answers" + (f" ({left_out})" if left_out else "")
     sampled = f"{answers} to {metrics['prompts']:,} prompts, pool of {pool:,}" if metrics["prompts"] else ""
-    return "; ".join(filter(None, (sampled, f"oracle of best of {picks}" if picks else "")))
+    return "; ".join(filter(None, (sampled, f"{judge} of best of {picks}" if picks else "")))
