@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llamaherd.recipe.chain import chain
-from llamaherd.recipe.config import RecipeConfig, load_recipe
+from llamaherd.recipe.config import MiniatureRecipe, load_recipe
 from llamaherd.recipe.forecast import work
 from llamaherd.recipe.schedule import needs
 from llamaherd.recipe.steps import Step
@@ -82,4 +82,4 @@ def test_every_step_has_a_cost():
 
 
 def test_the_default_recipe_is_a_valid_chain():
-    assert chain(RecipeConfig(), RUN)
+    assert chain(MiniatureRecipe(), RUN)

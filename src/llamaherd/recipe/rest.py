@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.artifacts import MANIFEST, find_artifact
-from ..core.config import build
 from ..core.errors import UserError
 from ..core.files import read_json
 from .chain import chain
-from .config import RecipeConfig
+from .config import recipe_of
 from .run import RECIPE, is_finished
 
 AFTER = {
@@ -54,7 +53,7 @@ def rest_of(folder: Path) -> Rest | None:
 
 def _of_run(folder: Path) -> Rest | None:
     try:
-        steps = chain(build(RecipeConfig, read_json(folder / RECIPE)), folder)
+        steps = chain(recipe_of(read_json(folder / RECIPE)), folder)
     except UserError:  # begun by another version of the package, whose settings this one does not know
         return None
     missing = [step.name for step in steps if not (folder / step.name / MANIFEST).is_file()]

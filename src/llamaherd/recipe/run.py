@@ -11,7 +11,7 @@ from ..core.config import ConfigError, dump
 from ..core.errors import UserError
 from ..core.files import read_json, read_rows, write_json
 from ..core.progress import clock
-from .chain import chain
+from .chain import chain, sample_prompts
 from .checks import problems
 from .config import RecipeConfig
 from .executor import Executor, Say
@@ -24,6 +24,8 @@ BESIDE_RESULTS = frozenset({"workers", "co2_g_per_kwh"})
 """Settings that no result depends on: how many steps run side by side, and what the electricity is made of."""
 OF_NO_RUN = BESIDE_RESULTS | {"claims"}
 """Nor do a run's own results depend on what is made of it afterwards."""
+SHOWN_CHARACTERS = 100
+"""Of a prompt or an answer on the lines of a run."""
 
 
 def run_recipe(recipe: RecipeConfig, out: Path, say: Say, executor: Executor | None = None) -> None:
@@ -93,7 +95,7 @@ def _work(recipe: RecipeConfig, steps: list[Step], out: Path, executor: Executor
     from ..report.told import regression_lines
 
     set_threads(recipe.threads)  # for the answers between the lines
-    executor.work_through(steps, out, {step.name: work(step, recipe) for step in steps}, Samples(out).next)
+    executor.work_through(steps, out, {step.name: work(step, recipe) for step in steps}, Samples(out, sample_prompts(recipe, out)).next)
     report = build_report(out, told=headlines(steps, out))
     executor.say("")
     executor.say(version_table(report.summary))
@@ -109,10 +111,10 @@ def headlines(steps: list[Step], out: Path) -> dict[str, str]:
 
 
 class Samples:
-    """What the newest model says to the fixed prompts, one after the other."""
+    """What the newest model says to the fixed prompts of a file, one after the other."""
 
-    def __init__(self, run: Path):
-        self.run, self.lines, self.place = run, list[str](), 0
+    def __init__(self, run: Path, prompts: Path):
+        self.run, self.prompts, self.lines, self.place = run, prompts, list[str](), 0
 
     def next(self, artifact: Artifact) -> str:
         """A line for people: answers are sampled anew whenever a model was made."""
@@ -124,7 +126,7 @@ class Samples:
             assert found is not None
             self.lines = self._answers(found)
         if not self.lines:
-            return "no model yet"
+            return "nothing to show yet"
         self.place = (self.place + 1) % len(self.lines)
         return self.lines[self.place]
 
@@ -138,9 +140,16 @@ class Samples:
         if artifact.path.name == "base":
             ids = [assistant.tokenizer.bos_id]
             text = "".join(assistant.stream_ids(ids, sampling.model_copy(update={"temperature": 0.7}), 0))
-            return [f"base continues: {' '.join(text.split())[:100]}"]
-        file = self.run / "world" / "samples.jsonl"
-        prompts = [parse_prompt(row, f"{file} line {number}") for number, row in read_rows(file)]
+            return [f"base continues: {_in_short(text)}"]
+        if not self.prompts.is_file():  # nothing makes a model wait for them
+            return []
+        prompts = [parse_prompt(row, f"{self.prompts} line {number}") for number, row in read_rows(self.prompts)]
         answers = assistant.answers([prompt.dialogue for prompt in prompts], sampling, list(range(len(prompts))))
         name = artifact.path.name
-        return [f'{name}: "{prompt.dialogue.asked}" -> "{answer.text}"' for prompt, answer in zip(prompts, answers, strict=True)]
+        said = [(_in_short(prompt.dialogue.asked), _in_short(answer.text)) for prompt, answer in zip(prompts, answers, strict=True)]
+        return [f'{name}: "{asked}" -> "{answer}"' for asked, answer in said]
+
+
+def _in_short(text: str) -> str:
+    """Its beginning, on one line."""
+    return " ".join(text.split())[:SHOWN_CHARACTERS]

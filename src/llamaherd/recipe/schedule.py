@@ -9,8 +9,9 @@ from .steps import Step
 
 
 def needs(step: Step, folder: Path) -> frozenset[str]:
-    """Names of the folder's artifacts that a step reads: every path in its settings that lies in the folder."""
-    return frozenset(path.relative_to(folder).parts[0] for path in _paths(step.config.model_dump()) if path.is_relative_to(folder))
+    """Names of the folder's artifacts that a step reads: those it names, and every path in its settings that lies in the folder."""
+    paths = _paths(step.config.model_dump())
+    return frozenset([*step.reads, *(path.relative_to(folder).parts[0] for path in paths if path.is_relative_to(folder))])
 
 
 def _paths(value: Any) -> Iterator[Path]:

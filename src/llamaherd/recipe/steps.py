@@ -18,6 +18,8 @@ class Step:
     seed: int
     threads: int | None = None
     """CPU threads, where not those of the other steps."""
+    reads: tuple[str, ...] = ()
+    """Artifacts of the folder that its settings name as text, as they do where an endpoint may stand in a model's place."""
 
 
 def step(name: str, stage: str, kind: type[Config], seed: int, settings: Config | None = None, **inputs: Any) -> Step:

@@ -13,14 +13,14 @@ from llamaherd.core.errors import UserError
 from llamaherd.core.files import read_json
 from llamaherd.recipe.claims import steps
 from llamaherd.recipe.claims.run import run_claims
-from llamaherd.recipe.config import RecipeConfig, load_recipe
+from llamaherd.recipe.config import MiniatureRecipe, load_recipe
 
 FEW = {"auxiliary-loss": steps.auxiliary_loss, "fresh-preferences": steps.fresh_preferences}
 NAMES = ["no-auxiliary", "stale-helpfulness", "fresh-helpfulness", "stale-safety", "fresh-safety"]
 
 
 @pytest.fixture
-def recipe(finished_run: Any) -> RecipeConfig:
+def recipe(finished_run: Any) -> MiniatureRecipe:
     return load_recipe("tiny", [token for token in finished_run.command if "=" in token])
 
 
@@ -36,7 +36,7 @@ def made(out: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in (out / "seed-0").rglob("manifest.json")}
 
 
-def test_the_ledger_and_nothing_made_twice(recipe: RecipeConfig, out: Path) -> None:
+def test_the_ledger_and_nothing_made_twice(recipe: MiniatureRecipe, out: Path) -> None:
     before, said = made(out), list[str]()
     run_claims(recipe, [0], out, said.append)
     assert sorted(made(out).keys() - before.keys()) == sorted(NAMES)
@@ -62,7 +62,7 @@ def test_the_ledger_and_nothing_made_twice(recipe: RecipeConfig, out: Path) -> N
     assert again[-2:] == said[-2:]
 
 
-def test_an_interrupted_command_goes_on(recipe: RecipeConfig, out: Path) -> None:
+def test_an_interrupted_command_goes_on(recipe: MiniatureRecipe, out: Path) -> None:
     lines = list[str]()
 
     def stop_after_two(line: str) -> None:
@@ -81,7 +81,7 @@ def test_an_interrupted_command_goes_on(recipe: RecipeConfig, out: Path) -> None
     assert not list(out.rglob("*.partial"))
 
 
-def test_some_claims_alone(recipe: RecipeConfig, out: Path) -> None:
+def test_some_claims_alone(recipe: MiniatureRecipe, out: Path) -> None:
     """Only their arms, on no more of the run than they need, and nothing else in the ledger; the others go on from there."""
     run = out / "seed-0"
     unneeded = ("v5", "v5-rejection", "v5-samples", "v5-helpfulness", "v5-evaluation", "v0-evaluation")
@@ -100,7 +100,7 @@ def test_some_claims_alone(recipe: RecipeConfig, out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_other_claims_go_on_from_there(recipe: RecipeConfig, out: Path) -> None:
+def test_other_claims_go_on_from_there(recipe: MiniatureRecipe, out: Path) -> None:
     run, unneeded = out / "seed-0", ("v5", "v5-evaluation")
     for name in unneeded:
         shutil.rmtree(run / name)
@@ -111,7 +111,7 @@ def test_other_claims_go_on_from_there(recipe: RecipeConfig, out: Path) -> None:
     assert all((run / name).is_dir() for name in unneeded), "a claim that reads versions needs the whole run"
 
 
-def test_a_claim_that_nobody_knows(recipe: RecipeConfig, tmp_path: Path) -> None:
+def test_a_claim_that_nobody_knows(recipe: MiniatureRecipe, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^no claim 'margin' \(did you mean 'margins'\?\); there are joint-reward-model, hot-ppo, "
     ) as error:
@@ -120,11 +120,11 @@ def test_a_claim_that_nobody_knows(recipe: RecipeConfig, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def changed(recipe: RecipeConfig, **claims: Any) -> RecipeConfig:
+def changed(recipe: MiniatureRecipe, **claims: Any) -> MiniatureRecipe:
     return recipe.model_copy(update={"claims": recipe.claims.model_copy(update=claims)})
 
 
-def test_other_settings_of_the_claims_concern_the_claims_alone(recipe: RecipeConfig, out: Path) -> None:
+def test_other_settings_of_the_claims_concern_the_claims_alone(recipe: MiniatureRecipe, out: Path) -> None:
     run_claims(changed(recipe, batch_pairs=9), [0], out, lambda line: None)
     assert read_json(out / "seed-0" / "claims" / "fresh-safety" / "manifest.json")["metrics"]["pairs"] == 9
     with pytest.raises(UserError, match=r"seed-0.claims was begun with other settings.*\n  claims.batch_pairs: was 9, is now 16$"):
@@ -142,13 +142,13 @@ def test_other_settings_of_the_claims_concern_the_claims_alone(recipe: RecipeCon
         ),
     ],
 )
-def test_what_is_in_the_way_is_named(recipe: RecipeConfig, out: Path, prepare: Callable[[Path], Any], expected: str) -> None:
+def test_what_is_in_the_way_is_named(recipe: MiniatureRecipe, out: Path, prepare: Callable[[Path], Any], expected: str) -> None:
     prepare(out)
     with pytest.raises(UserError, match=expected):
         run_claims(recipe, [0], out, lambda line: None)
 
 
-def test_two_commands_in_one_folder(recipe: RecipeConfig, out: Path) -> None:
+def test_two_commands_in_one_folder(recipe: MiniatureRecipe, out: Path) -> None:
     with locked(out / "lock", "the first"), pytest.raises(UserError, match="in use by another llamaherd process"):
         run_claims(recipe, [0], out, lambda line: None)
 

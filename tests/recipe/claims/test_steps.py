@@ -9,7 +9,7 @@ from llamaherd.core.config import dump
 from llamaherd.model.config import ModelConfig
 from llamaherd.recipe.chain import chain
 from llamaherd.recipe.claims.steps import CLAIMS, OWN_ARMS, both_attentions, claim_steps, half, run_steps
-from llamaherd.recipe.config import RecipeConfig, load_recipe
+from llamaherd.recipe.config import MiniatureRecipe, load_recipe
 from llamaherd.recipe.forecast import work
 from llamaherd.recipe.schedule import needs
 from llamaherd.recipe.steps import Step
@@ -50,12 +50,12 @@ ARMS: dict[str, tuple[str, set[str]]] = {
 """What an arm is compared with, and the settings in which it may differ."""
 
 
-def both(recipe: RecipeConfig) -> tuple[dict[str, Step], dict[str, Step]]:
+def both(recipe: MiniatureRecipe) -> tuple[dict[str, Step], dict[str, Step]]:
     return {step.name: step for step in chain(recipe, RUN)}, {step.name: step for step in claim_steps(recipe, RUN)}
 
 
 @pytest.fixture(scope="module")
-def miniature() -> RecipeConfig:
+def miniature() -> MiniatureRecipe:
     return load_recipe("miniature")
 
 
@@ -68,7 +68,7 @@ def differing(before: Any, now: Any, name: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_an_arm_differs_in_what_its_claim_is_about(name: str, miniature: RecipeConfig) -> None:
+def test_an_arm_differs_in_what_its_claim_is_about(name: str, miniature: MiniatureRecipe) -> None:
     run, claims = both(miniature)
     like, expected = ARMS[name]
     assert differing(dump(run[like].config), dump(claims[name].config)) == expected
@@ -88,7 +88,7 @@ def test_every_step_reads_the_run_or_earlier_steps(name: str, versions: int) -> 
     assert {f"v{n}-temperatures" for n in range(versions + 1)} <= seen
 
 
-def test_the_last_tuning_loses_what_it_is_to_lose(miniature: RecipeConfig) -> None:
+def test_the_last_tuning_loses_what_it_is_to_lose(miniature: MiniatureRecipe) -> None:
     run, claims = both(miniature)
 
     def mix(step: Step) -> list[tuple[str, float]]:
@@ -105,14 +105,14 @@ def test_the_last_tuning_loses_what_it_is_to_lose(miniature: RecipeConfig) -> No
     assert mix(claims["ghostless"]) == [part for part in mix(run["v4"]) if part[0] != "ghost/dialogues.jsonl"]
 
 
-def test_held_out_documents_are_drawn_anew(miniature: RecipeConfig) -> None:
+def test_held_out_documents_are_drawn_anew(miniature: MiniatureRecipe) -> None:
     run, claims = both(miniature)
     assert claims["fresh-world"].seed != run["world"].seed
     settings: Any = claims["grouped-likelihood"].config
     assert (settings.documents, settings.seen) == ((OWN / "fresh-corpus",), (RUN / "corpus",))
 
 
-def test_few_good_dialogues_are_good_ones_only(miniature: RecipeConfig) -> None:
+def test_few_good_dialogues_are_good_ones_only(miniature: MiniatureRecipe) -> None:
     settings: Any = both(miniature)[1]["good-world"].config
     assert settings.demonstrations.qualities == {"good": 1, "plain": 0, "terse": 0, "wrong": 0, "rude": 0}
     assert settings.dialogues == miniature.claims.few_dialogues < miniature.world.dialogues
@@ -147,7 +147,7 @@ def test_attention_widths_by_hand() -> None:
     )
 
 
-def test_half_a_model(miniature: RecipeConfig) -> None:
+def test_half_a_model(miniature: MiniatureRecipe) -> None:
     small, large = half(miniature), ModelConfig(dim=128, layers=4, heads=4, kv_heads=2, ffn=352, vocab_size=1024, context=1024)
     assert (small.dim, small.layers, small.ffn, small.heads, small.context) == (64, 2, 176, 4, large.context)
 
@@ -179,7 +179,7 @@ def test_the_recipes_own_margin_is_not_made_again() -> None:
         ("fresh-preferences", {"stale-helpfulness", "fresh-helpfulness", "stale-safety", "fresh-safety"}, set()),
     ],
 )
-def test_a_claim_alone_needs_its_arms_and_part_of_the_run(miniature: RecipeConfig, claim: str, arms: set[str], last: set[str]) -> None:
+def test_a_claim_alone_needs_its_arms_and_part_of_the_run(miniature: MiniatureRecipe, claim: str, arms: set[str], last: set[str]) -> None:
     assert {step.name for step in claim_steps(miniature, RUN, [claim])} == arms
     needed = [step.name for step in run_steps(miniature, RUN, [claim])]
     assert {name for name in needed if name.startswith("v5")} == {"v5-preferences", *last}
@@ -190,14 +190,14 @@ def test_a_claim_alone_needs_its_arms_and_part_of_the_run(miniature: RecipeConfi
         assert needs(step, RUN) <= set(needed[: needed.index(name)]), "what a step reads is made before it"
 
 
-def test_scaling_alone_stops_at_the_comparisons(miniature: RecipeConfig) -> None:
+def test_scaling_alone_stops_at_the_comparisons(miniature: MiniatureRecipe) -> None:
     assert {step.name for step in claim_steps(miniature, RUN, ["reward-scaling"])} == {
         "small-base", "small-v0", *(f"{size}-reward-{pairs}" for size in ("small", "large") for pairs in (300, 600, 1200, "all")),
     }  # fmt: skip
     assert "v5-helpfulness" not in {step.name for step in run_steps(miniature, RUN, ["reward-scaling"])}
 
 
-def test_a_claim_about_versions_needs_the_whole_run(miniature: RecipeConfig) -> None:
+def test_a_claim_about_versions_needs_the_whole_run(miniature: MiniatureRecipe) -> None:
     whole = [step.name for step in chain(miniature, RUN)]
     for only in ([], ["hot-ppo"], ["margins", "multi-turn-safety"]):
         assert [step.name for step in run_steps(miniature, RUN, only)] == whole

@@ -10,7 +10,7 @@ from ...core.errors import UserError, did_you_mean
 from ...core.files import write_json
 from ..chain import chain
 from ..checks import problems
-from ..config import RecipeConfig
+from ..config import MiniatureRecipe, RecipeConfig
 from ..executor import Executor, Say
 from ..forecast import work
 from ..run import BESIDE_RESULTS, OF_NO_RUN, RECIPE, begun, run_recipe
@@ -29,10 +29,14 @@ def run_claims(recipe: RecipeConfig, seeds: Sequence[int], out: Path, say: Say, 
 
     if unknown := next((name for name in only if name not in CLAIMS), None):
         raise UserError(f"no claim {unknown!r}{did_you_mean(unknown, CLAIMS)}; there are {', '.join(CLAIMS)}")
+    if not isinstance(recipe, MiniatureRecipe):
+        raise UserError(
+            "claims are held against a recipe of the miniature, whose oracle knows what is true; this one's kind is public: `run` it"
+        )
     if found := problems(recipe):
         raise ConfigError(found)
     _demand_place(out)
-    jobs: list[tuple[Callable[[RecipeConfig, Path, Say, Executor], None], RecipeConfig, Path, float]] = []
+    jobs: list[tuple[Callable[[MiniatureRecipe, Path, Say, Executor], None], MiniatureRecipe, Path, float]] = []
     for seed in seeds:
         own, run = recipe.model_copy(update={"seed": seed}), out / f"seed-{seed}"
         needed, arms = run_steps(own, run, only), claim_steps(own, run, only)
@@ -62,12 +66,12 @@ def _ours(name: str) -> bool:
     return name == "lock" or name.startswith("seed-") or name.lstrip(".").startswith("ledger.")
 
 
-def _left_s(steps: Sequence[Step], folder: Path, recipe: RecipeConfig) -> float:
+def _left_s(steps: Sequence[Step], folder: Path, recipe: MiniatureRecipe) -> float:
     """Expected seconds, on one core, of the steps that are not finished."""
     return sum(work(step, recipe) for step in steps if not (folder / step.name / MANIFEST).is_file())
 
 
-def _make_part(steps: Sequence[Step], recipe: RecipeConfig, run: Path, say: Say, executor: Executor) -> None:
+def _make_part(steps: Sequence[Step], recipe: MiniatureRecipe, run: Path, say: Say, executor: Executor) -> None:
     """Makes the steps of a run that the wanted claims need; `llamaherd run` and other claims go on from there."""
     with locked(run / "lock", str(run)):
         if not begun(recipe, run, OF_NO_RUN):
@@ -76,7 +80,7 @@ def _make_part(steps: Sequence[Step], recipe: RecipeConfig, run: Path, say: Say,
         executor.work_through(list(steps), run, {step.name: work(step, recipe) for step in steps})
 
 
-def _make(steps: Sequence[Step], recipe: RecipeConfig, run: Path, say: Say, executor: Executor) -> None:
+def _make(steps: Sequence[Step], recipe: MiniatureRecipe, run: Path, say: Say, executor: Executor) -> None:
     """Makes what the claims about a run need beyond it, in its folder `claims`."""
     if not steps:
         return

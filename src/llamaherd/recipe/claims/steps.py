@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ...core.config import build, dump
+from ...losses.margins import MARGINS
 from ...model.config import ModelConfig
 from ...stages.likelihood import LikelihoodConfig
 from ...stages.pretrain import shape
 from ...stages.temperatures import TemperatureConfig
-from ..chain import DOMAINS, chain
-from ..config import RecipeConfig
+from ..chain import chain
+from ..config import MiniatureRecipe
+from ..links import DOMAINS
 from ..schedule import needs
 from ..steps import Step
 from .variants import Variants
@@ -59,7 +61,7 @@ def safety_arm(share: float) -> str:
 
 def margins(plan: Variants) -> None:
     """The helpfulness reward model with the margins that the recipe's does not have."""
-    for margin in ("none", "small", "large"):
+    for margin in MARGINS:
         if margin != plan.recipe.helpfulness.margin:
             plan.add(f"margin-{margin}", f"{plan.last}-helpfulness", {"margin": margin})
 
@@ -79,7 +81,7 @@ def reward_scaling(plan: Variants) -> None:
             plan.add(f"{size}-reward-{pairs or 'all'}", f"{plan.last}-helpfulness", {"model": model, "most_pairs": pairs})
 
 
-def half(recipe: RecipeConfig) -> ModelConfig:
+def half(recipe: MiniatureRecipe) -> ModelConfig:
     """The recipe's model with half the width and half the layers."""
     model = shape(recipe.pretrain, recipe.tokenizer.vocab_size)
     smaller = {"dim": model.dim // 2, "layers": max(1, model.layers // 2), "ffn": model.ffn_width // 2, "head_dim": None}
@@ -123,7 +125,7 @@ def attention(plan: Variants) -> None:
         plan.new(f"{name}-likelihood", "likelihood", LikelihoodConfig, model=base, documents=[documents], seen=seen)
 
 
-def both_attentions(recipe: RecipeConfig) -> tuple[ModelConfig, ModelConfig]:
+def both_attentions(recipe: MiniatureRecipe) -> tuple[ModelConfig, ModelConfig]:
     """The recipe's model with grouped queries, and with as many key-value heads as query heads in as many parameters."""
     model = shape(recipe.pretrain, recipe.tokenizer.vocab_size)
     grouped = model.model_copy(
@@ -168,7 +170,7 @@ OWN_ARMS: dict[str, tuple[str, ...]] = {
 """The last reward models of the run that a claim reads beside its own arms. Claims that are not here read more of the run."""
 
 
-def claim_steps(recipe: RecipeConfig, run: Path, only: Collection[str] = ()) -> list[Step]:
+def claim_steps(recipe: MiniatureRecipe, run: Path, only: Collection[str] = ()) -> list[Step]:
     """All steps of the claims about one run, or of those with these ids; their settings are built, and so checked, here."""
     plan = Variants(recipe, run)
     for make in dict.fromkeys(make for name, make in CLAIMS.items() if not only or name in only):
@@ -176,7 +178,7 @@ def claim_steps(recipe: RecipeConfig, run: Path, only: Collection[str] = ()) -> 
     return plan.steps
 
 
-def run_steps(recipe: RecipeConfig, run: Path, only: Collection[str] = ()) -> list[Step]:
+def run_steps(recipe: MiniatureRecipe, run: Path, only: Collection[str] = ()) -> list[Step]:
     """The run's own steps that these claims need: all of them, unless each claim reads reward models alone."""
     steps = chain(recipe, run)
     if not only or not set(only) <= OWN_ARMS.keys():

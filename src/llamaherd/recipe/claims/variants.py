@@ -6,8 +6,9 @@ from typing import Any
 
 from ...core.config import Config, build, dump, merged
 from ...stages.evaluate import Task
-from ..chain import DOMAINS, chain
-from ..config import RecipeConfig
+from ..chain import chain
+from ..config import MiniatureRecipe
+from ..links import DOMAINS
 from ..steps import Step, step, step_seed
 
 FOLDER = "claims"
@@ -17,7 +18,7 @@ FOLDER = "claims"
 class Variants:
     """Gathers the steps of the claims about one run."""
 
-    def __init__(self, recipe: RecipeConfig, run: Path):
+    def __init__(self, recipe: MiniatureRecipe, run: Path):
         self.recipe, self.run, self.settings = recipe, run, recipe.claims
         self.made = {made.name: made for made in chain(recipe, run)}
         """The run's own steps."""
