@@ -7,11 +7,13 @@ from typing import Any
 
 from ..core.artifacts import code_version
 from ..core.files import write_json, write_text
+from .benchmarks import benchmarks_section
 from .cards import write_cards
 from .corpus import corpus_section
 from .effects import measure_effects
 from .folder import RunFolder
 from .glance import effects_section, glance_section
+from .judging import CLOSING, judge_section, wins_section
 from .lineage import lineage
 from .making import curves_section, pipeline_section
 from .page import render
@@ -41,17 +43,18 @@ def build_report(run: Path, out: Path | None = None, told: Mapping[str, str] | N
     effects = measure_effects(folder)
     versions = lineage(folder)
     summary = summarise(folder, effects, versions)
+    real = [wins_section(folder), benchmarks_section(folder), judge_section(folder)] if folder.real else []
     sections = [
         glance_section(folder, effects), samples_section(folder), versions_section(folder, versions), details_section(folder),
-        reward_section(folder), best_of_section(folder), ghost_section(folder), ppo_section(folder), pipeline_section(folder, told or {}),
-        curves_section(folder), corpus_section(folder), effects_section(effects),
+        *real, reward_section(folder), best_of_section(folder), ghost_section(folder), ppo_section(folder), pipeline_section(folder, told or {}),
+        curves_section(folder), corpus_section(folder), effects_section(folder, effects),
     ]  # fmt: skip
     name = str(folder.recipe.get("name") or run.resolve().name)
     subtitle = f"One run of the Llama 2 recipe by llamaherd {code_version()}, seed {folder.seed}."
     if folder.recipe.get("tune_from") == "v0":
         subtitle += " Versions after V0 are tuned from V0; the paper tunes each again from the base."
     report = Report(out / "report.html", out / "summary.json", summary)
-    write_text(report.html, render(f"llamaherd: {name}", subtitle, sections))
+    write_text(report.html, render(f"llamaherd: {name}", subtitle, sections, CLOSING if folder.real else ""))
     write_json(report.summary_file, summary)
     write_cards(folder, out)
     return report

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..core.files import read_json
@@ -21,6 +22,8 @@ def corpus_section(run: RunFolder) -> Section:
         return Section("Corpus")
     file = artifact.path / "statistics.json"
     measured: Mapping[str, Any] = {**artifact.metrics, **(read_json(file) if file.exists() else {})}
+    if run.real:
+        return _real(run, measured)
     charts = [chart for chart in (_dropped(measured), _sources(measured), _languages(measured), *_pronouns(measured)) if chart]
     tables = [table for table in (_drops_by_source(measured),) if table]
     intro = [
@@ -29,6 +32,73 @@ def corpus_section(run: RunFolder) -> Section:
         "Languages below half of certainty are unknown, as in the paper; the miniature's invented languages are mostly among them, and now and then taken for a real one.",
     ]  # fmt: skip
     return Section("Corpus", intro, charts, tables, facts=_facts(measured))
+
+
+def _real(run: RunFolder, measured: Mapping[str, Any]) -> Section:
+    """Of public files: the same, with tokens, and what became of people's comparisons."""
+    charts = [chart for chart in (_dropped(measured), _tokens(run), _languages(measured), *_pronouns(measured)) if chart]
+    by_filter = _drops_by_source(measured)
+    tables = [table for table in (_texts(run, measured), by_filter and replace(by_filter, folded=False), *_comparisons(run)) if table]
+    held_out = sum((run.metric("texts", "held_out") or {}).values())
+    dialogues = run.metric("texts", "counts", "demonstrations.jsonl")
+    intro = [
+        "Nothing of this was written for the run. Of every source a part is held out before cleaning, for bits per byte"
+        + (f": {number(held_out)} documents" if held_out else "") + ". A document whose language is not certain by half counts as unknown, as in the paper.",
+        *([f"{number(dialogues)} demonstrations are tuned on; left out: {_reasons(run.metric('texts', 'left_out'))}."] if dialogues else []),
+    ]  # fmt: skip
+    return Section("Corpus", intro, charts, tables, facts=_facts(measured))
+
+
+def _reasons(counts: Mapping[str, int] | None) -> str:
+    """`3 too long, 2 empty`; `none`."""
+    return ", ".join(f"{number(count)} {reason}" for reason, count in (counts or {}).items() if count) or "none"
+
+
+def _tokens(run: RunFolder) -> Chart | None:
+    """What the shards hold of each source, before and after its weight."""
+    sources = run.metric("shards", "sources") or {}
+    series = {
+        "of the corpus": [row["tokens"] for row in sources.values()],
+        "read in one pass": [row["mixed_tokens"] for row in sources.values()],
+    }
+    return bar_chart("Tokens by source", list(sources), series, "tokens", "source") if sources else None
+
+
+def _texts(run: RunFolder, measured: Mapping[str, Any]) -> Table | None:
+    """A row for each source: documents taken, held out and kept, tokens, and its share of what is read."""
+    kept: Mapping[str, Any] = measured.get("sources") or {}
+    taken, held_out = (run.metric("texts", key) or {} for key in ("sources", "held_out"))
+    mixture = run.metric("shards", "sources") or {}
+    names = list(dict.fromkeys((*taken, *kept)))
+    rows = [
+        (name, number(taken.get(name)), number(held_out.get(name, 0) if taken else None), number(dig(kept, name, "documents") or 0),
+         number(dig(mixture, name, "tokens")), share if (share := _share(dig(mixture, name, "mixed_share"))) else "not measured")
+        for name in names
+    ]  # fmt: skip
+    columns = ("source", "documents", "held out", "kept", "tokens", "of what is read")
+    return Table("Documents and tokens by source", columns, rows) if rows else None
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _comparisons(run: RunFolder) -> list[Table]:
+    """How many of each source train and test what, how clear they are, and why others were left out."""
+    sources: Mapping[str, Mapping[str, int]] = run.metric("comparisons", "sources") or {}
+    left_out: Mapping[str, Mapping[str, int]] = run.metric("comparisons", "left_out") or {}
+    grades: Mapping[str, Mapping[str, int]] = run.metric("comparisons", "grades") or {}
+    names = list(dict.fromkeys((*left_out, *(name for counts in sources.values() for name in counts))))
+    if not names:
+        return []
+    rows = [
+        (name, *(number(counts.get(name, 0)) for counts in sources.values()), _reasons(grades.get(name)), _reasons(left_out.get(name)))
+        for name in names
+    ]
+    columns = ("source", *(file.removesuffix(".jsonl") for file in sources), "grades", "left out")
+    beyond = run.metric("comparisons", "not_taken")
+    more = f"; {number(beyond)} more were not taken, by the recipe's limit" if beyond else ""
+    return [Table(f"People's comparisons by source{more}", columns, rows)]
 
 
 def _facts(measured: Mapping[str, Any]) -> list[Fact]:

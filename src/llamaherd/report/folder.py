@@ -24,7 +24,10 @@ PAPER_VERSIONS, PAPER_GHOST = 5, 3
 CO2_G_PER_KWH = 445.0
 """The world's mean of 2024 (IEA), for a folder whose recipe does not say."""
 
-_GROUND = ("world", "corpus", "tokenizer", "shards", "base")
+JUDGE = "judge"
+"""The artifact of a reward model that nobody is tuned on and that judges in a run on public texts, where no oracle can."""
+
+_GROUND = ("world", "texts", "comparisons", "prompts", "corpus", "tokenizer", "shards", "base", "base-benchmarks")
 _WITHIN_VERSION = (
     "early",
     "preferences",
@@ -36,9 +39,12 @@ _WITHIN_VERSION = (
     "rejection",
     "rejection-evaluation",
     "rejection-rewards",
+    "rejection-wins",
     "",
     "evaluation",
     "rewards",
+    "benchmarks",
+    "wins",
 )
 _AFTER_VERSION = ("distilled", "ghost")
 
@@ -47,6 +53,8 @@ def pipeline_order(name: str, ghost_after: int = PAPER_GHOST) -> tuple[int, int,
     """Sort key that puts artifact names in the order in which a run makes them; unknown names come last."""
     if name in _GROUND:
         return -1, _GROUND.index(name), ""
+    if name == JUDGE:
+        return 0, len(_WITHIN_VERSION), name
     if name in _AFTER_VERSION:
         return ghost_after, len(_WITHIN_VERSION), name
     match = re.fullmatch(r"v(\d+)(?:-(.+))?", name)
@@ -108,7 +116,38 @@ class RunFolder:
     @property
     def last(self) -> str:
         """The version after PPO."""
-        return f"v{int(dig(self.recipe, 'world', 'versions') or PAPER_VERSIONS)}"
+        return f"v{int(dig(self.recipe, 'world', 'versions') or self.recipe.get('versions') or PAPER_VERSIONS)}"
+
+    @cached_property
+    def real(self) -> bool:
+        """Whether its texts and judgements are public ones, made by nobody here; else they are the miniature's."""
+        return "versions" in self.recipe or "texts" in self.artifacts or JUDGE in self.artifacts
+
+    @property
+    def judge(self) -> str:
+        """Who says how helpful an answer is."""
+        return "judge" if self.real else "oracle"
+
+    @property
+    def checker(self) -> str:
+        """Who says whether an answer is safe and whether it refuses."""
+        return "text heuristics" if self.real else "the oracle"
+
+    @property
+    def judge_accuracy(self) -> Figure | None:
+        """How often the judge prefers, of two answers in held-out comparisons, the one that people preferred."""
+        return as_figure(self.metric(JUDGE, "accuracy", "own", "all"))
+
+    @cached_property
+    def constraints(self) -> Mapping[str, str]:
+        """The sets that obedience can be measured on, with what they are called."""
+        if not self.real:
+            return CONSTRAINTS
+        return {
+            key: label
+            for key, label in CONSTRAINTS.items()
+            if key != "demonstrated" or any(self.task(name, "ghost", key) for name in self.versions)
+        }
 
     @property
     def rejection(self) -> str:
@@ -165,6 +204,12 @@ class RunFolder:
             if parts:
                 found[name] = {**parts[0], "tasks": {task: figures for part in parts for task, figures in part["tasks"].items()}}
         return found
+
+    @cached_property
+    def wins(self) -> dict[str, Mapping[str, Any]]:
+        """The judge's verdicts on each version's answers beside the first one's, as figures, by version."""
+        found = {name: self.metric(f"{name}-wins", "win-rate") for name in self.versions}
+        return {name: figures for name, figures in found.items() if isinstance(figures, Mapping)}
 
     def task(self, version: str, *keys: str) -> Any:
         """One entry under `tasks` in a version's evaluation, or None."""

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..data.lineage import answers_by_model, win_shares
-from ..data.records import GRADES
+from ..data.records import DOMAINS, GRADES
 from ..measures.intervals import Figure, effect, win_rate
 from .effects import helpfulness, rewards, violations
 from .folder import RunFolder, dig
@@ -24,7 +24,7 @@ MADE = ("dialogues", "trained_tokens", "steps", "iterations", "published_iterati
 
 Scores = Callable[[RunFolder, str], Mapping[str, float]]
 JUDGES: Mapping[str, Mapping[str, Scores]] = {
-    "oracle": {
+    "judge": {
         "helpfulness": lambda run, version: helpfulness(run, version),
         "safety": lambda run, version: {prompt: -value for prompt, value in violations(run, version).items()},
     },
@@ -33,7 +33,13 @@ JUDGES: Mapping[str, Mapping[str, Scores]] = {
         "safety": lambda run, version: rewards(run, version, NO_SCORE, domain="safety"),
     },
 }
-"""Who judged all versions' answers to the same test prompts, and what each prompt's answer is worth to them."""
+"""Who judged all versions' answers to the same test prompts (the judge is the oracle where there is one), and what each prompt's
+answer is worth to them."""
+
+
+def judges(run: RunFolder) -> dict[str, Mapping[str, Scores]]:
+    """JUDGES by what they are called in this run."""
+    return {run.judge if name == "judge" else name: domains for name, domains in JUDGES.items()}
 
 
 def win_share(first: Mapping[str, float], second: Mapping[str, float]) -> Figure | None:
@@ -122,8 +128,21 @@ def _comparisons(run: RunFolder, name: str) -> list[Row]:
     return [row for file in ("preferences.jsonl", "test.jsonl") for row in run.rows(name, file)]
 
 
+def _published(run: RunFolder, name: str) -> Row:
+    """Comparisons of others, as `_collected` tells of a batch; who answered there is not told apart."""
+    train, test = ([row for domain in DOMAINS for row in run.rows(name, f"{domain}{part}.jsonl")] for part in ("", "-test"))
+    domains, grades = Counter(str(row.get("domain")) for row in train + test), Counter(row.get("grade") for row in train + test)
+    left_out = sum((Counter(reasons) for reasons in (run.metric(name, "left_out") or {}).values()), Counter[str]())
+    return {
+        "name": name, "comparisons": len(train) + len(test), "test": len(test), "domains": dict(sorted(domains.items())),
+        "grades": {grade: grades[grade] for grade in GRADES}, "answered": [], "dropped": dict(left_out),
+    }  # fmt: skip
+
+
 def _collected(run: RunFolder, name: str) -> Row:
     """A batch: who answered at which temperatures, how many comparisons of which domain and grade, what was left out."""
+    if run.real:
+        return _published(run, name)
     rows = _comparisons(run, name)
     domains, grades = Counter(str(row.get("domain")) for row in rows), Counter(row.get("grade") for row in rows)
     return {
@@ -153,14 +172,14 @@ def _rivals(run: RunFolder, version: str) -> Iterator[str]:
 
 def _compared(run: RunFolder, version: str, before: str) -> Row:
     """Shares that the version won against an older one: `comparisons` of the next batch, by domain; on the same test prompts those of the
-    `oracle` and of the last `reward models`. Ties count half. `lost`: where the whole interval is below one half.
+    `oracle` (or `judge`) and of the last `reward models`. Ties count half. `lost`: where the whole interval is below one half.
     """
     shares: dict[str, dict[str, Figure]] = {}
     for name, artifact in run.artifacts.items():
         rivals = {_name(run, _setting(run, name, key)) for key in ("newest", "previous")} if artifact.kind == "preferences" else set()
         if {version, before} <= rivals:
             shares["comparisons"] = win_shares(_comparisons(run, name), version)
-    for judge, domains in JUDGES.items():
+    for judge, domains in judges(run).items():
         found = {domain: won for domain, values in domains.items() if (won := win_share(values(run, before), values(run, version)))}
         shares |= {judge: found} if found else {}
     lost = [

@@ -19,13 +19,15 @@ CURVES = (
     ("Tuning loss of later versions", r"v[1-9]\d*(-rejection)?", "nats per answer token"),
     ("Helpfulness reward model loss", r"v\d+-helpfulness", "nats per pair"),
     ("Safety reward model loss", r"v\d+-safety", "nats per pair"),
+    ("The judge's loss", r"judge", "nats per pair"),
 )
 """Title, pattern of artifact names, unit. A folder whose lines have PPO fields is drawn in its own section instead."""
 
 KINDS = {
     "world": "data", "corpus": "data", "tokenizer": "data", "shards": "data", "pretrain": "pretraining", "sft": "fine-tuning",
     "collect": "preferences", "reward": "reward models", "reject": "sampling", "ghost": "sampling", "distill": "sampling",
-    "ppo": "PPO", "evaluate": "evaluation",
+    "ppo": "PPO", "evaluate": "evaluation", "texts": "data", "comparisons": "data", "prompts": "data", "judge": "evaluation",
+    "benchmark": "evaluation",
 }  # fmt: skip
 """What a stage is called in the charts of time."""
 PAUSE_S = 60.0

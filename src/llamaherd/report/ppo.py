@@ -1,4 +1,4 @@
-"""What to watch in PPO: reward by domain, the oracle, two estimates of the KL, clipping, critic, entropy, length, the looks."""
+"""What to watch in PPO: reward by domain, the judge, two estimates of the KL, clipping, critic, entropy, length, the looks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from .sections import Section, points_of
 
 CHARTS = (
     ("PPO: reward while training", ("reward", "reward_helpfulness", "reward_safety"), "reward (logit)"),
-    ("PPO: the oracle's score, which is never trained on", ("oracle",), "oracle, 0 to 1"),
+    ("PPO: the {judge}'s score, which is never trained on", ("oracle",), "{judge}, 0 to 1"),
     ("PPO: distance from the starting policy", ("kl_k1", "kl_k3"), "nats per answer"),
     ("PPO: clipped tokens", ("clip_fraction",), "share of tokens"),
     ("PPO: explained variance of the critic", ("explained_variance",), "explained variance"),
@@ -35,7 +35,7 @@ def ppo_section(run: RunFolder) -> Section:
     charts: list[Chart] = []
     tables: list[Table] = []
     intro = [
-        "Reward up while the oracle falls would mean that the policy exploits the reward model; k1 and k3 are two estimates of one distance.",
+        f"Reward up while the {run.judge} falls would mean that the policy exploits the reward model; k1 and k3 are two estimates of one distance.",
     ]
     for name in run.artifacts:
         rows = run.training(name)
@@ -43,8 +43,12 @@ def ppo_section(run: RunFolder) -> Section:
             continue
         budget = run.metric(name, "kl_budget")
         charts += _looks(run, name, budget)
-        for title, group, unit in CHARTS:
-            series = {NAMES.get(key, key.replace("_", " ")): points for key in group if (points := points_of(rows, f"ppo/{key}"))}
+        for title, group, unit in ((title.format(judge=run.judge), group, unit.format(judge=run.judge)) for title, group, unit in CHARTS):
+            series = {
+                (NAMES | {"oracle": run.judge}).get(key, key.replace("_", " ")): points
+                for key in group
+                if (points := points_of(rows, f"ppo/{key}"))
+            }
             if series:
                 levels = {"KL budget": float(budget)} if budget is not None and "kl_k1" in group else {}
                 charts.append(line_chart(title, series, "step", unit, levels=levels))

@@ -8,7 +8,7 @@ from ..measures.intervals import Figure, paired_difference
 from . import paper
 from .curves import curve_charts, curve_sentences
 from .figures import Chart, Table, figure_text, number, point_chart, signed
-from .folder import RunFolder, as_figure
+from .folder import JUDGE, RunFolder, as_figure
 from .sections import Section
 
 GRADES = ("significantly", "better", "slightly", "negligibly")
@@ -19,14 +19,31 @@ OTHER = {"helpfulness": "safety", "safety": "helpfulness"}
 def reward_section(run: RunFolder) -> Section:
     """Accuracy by grade beside the annotators' own agreement, each model on both domains, and how it grows with the data."""
     charts = [chart for domain in DOMAINS if (chart := _by_grade(run, domain))]
-    growth = _growth(run)
+    growth = None if run.real else _growth(run)  # there it is one pair of reward models for all versions
     charts += [growth] if growth else []
+    charts += [chart for chart in (_by_source(run),) if chart]
     tables = [table for table in (_table_8(run), _comparisons(run)) if table]
-    intro = [
+    intro = [OF_PEOPLE] if run.real else [
         "How often a reward model prefers, of two answers, the one that the annotator preferred, on held-out comparisons; beside it how often "
         "the annotator chose as it would without its noise, ties counted half: what a perfect model of the oracle would reach.",
     ]  # fmt: skip
     return Section("Reward models", intro if charts else [], charts, tables)
+
+
+OF_PEOPLE = (
+    "How often a reward model prefers, of two answers, the one that people preferred, on comparisons whose prompts nothing was trained on. Few "
+    "sets say how much better the chosen answer is, which is why the grades stand on few comparisons."
+)
+
+
+def _by_source(run: RunFolder) -> Chart | None:
+    """Each newest reward model, and the judge, on every set of comparisons."""
+    models = [name for name in (run.newest("helpfulness"), run.newest("safety"), JUDGE) if name] if run.real else []
+    found = {name: run.metric(name, "accuracy", "by_source") or {} for name in models}
+    labels = list(dict.fromkeys(label for one in found.values() for label in one))
+    series = {name: [as_figure(one.get(label)) for label in labels] for name, one in found.items() if one}
+    title = "Accuracy by source of the comparisons"
+    return point_chart(title, labels, series, "source", "accuracy") if any(map(any, series.values())) else None
 
 
 def _by_grade(run: RunFolder, domain: str) -> Chart | None:
@@ -34,7 +51,7 @@ def _by_grade(run: RunFolder, domain: str) -> Chart | None:
     series: dict[str, list[Figure | None]] = {}
     if own:
         series[own] = [as_figure(run.metric(own, "accuracy", "own", grade)) for grade in GRADES]
-        series["annotators"] = [as_figure(run.metric(own, "annotator_agreement", grade)) for grade in GRADES]
+        series |= {} if run.real else {"annotators": [as_figure(run.metric(own, "annotator_agreement", grade)) for grade in GRADES]}
     if other:
         series[other] = [as_figure(run.metric(other, "accuracy", "other", grade)) for grade in GRADES]
     series = {name: figures for name, figures in series.items() if any(figures)}
@@ -99,11 +116,11 @@ def _comparisons(run: RunFolder) -> Table | None:
 
 
 def best_of_section(run: RunFolder) -> Section:
-    """What choosing among N answers by reward brings, in the oracle's score and in reward, and where it turns down."""
+    """What choosing among N answers by reward brings, in the judge's score and in reward, and where it turns down."""
     curves = {name: run.artifacts[name].metrics for name in run.artifacts if run.metric(name, "best_of")}
     charts = []
     for title, keys, unit in (
-        ("The oracle's score of the best of N by reward", {"": "best_of"}, "oracle, 0 to 1"),
+        (f"The {run.judge}'s score of the best of N by reward", {"": "best_of"}, f"{run.judge}, 0 to 1"),
         ("Reward of the best and of the median of N", {"best": "max_reward", "median": "median_reward"}, "reward (logit)"),
     ):
         series: dict[str, Mapping[str, object]] = {
@@ -113,34 +130,34 @@ def best_of_section(run: RunFolder) -> Section:
         found = {name: [as_figure(curve.get(count)) for count in labels] for name, curve in series.items() if curve}
         if any(map(any, found.values())):
             charts.append(point_chart(title, labels, found, "answers sampled", unit, connect=True))
-    told = [*_turns(run), PAPERS_CURVE] if charts else []
+    told = [*_turns(run), PAPERS_CURVE.format("judge (where a prompt is unsafe, heuristics)" if run.real else "oracle")] if charts else []
     return Section("Best of N", [*told, *curve_sentences(run)], [*charts, *curve_charts(run)])
 
 
 PAPERS_CURVE = (
-    "The oracle judges what the answers were chosen for: safety first where a prompt is adversarial, help elsewhere. "
+    "The {} judges what the answers were chosen for: safety first where a prompt is adversarial, help elsewhere. "
     "Where the score is highest is read off the same prompts, which makes a fall behind it likelier. In the paper (figure 7) the best reward rises from 0.54 with one answer to 0.67 with about twenty, the median "
     "stays at 0.54."
 )
 
 
 def _turns(run: RunFolder) -> list[str]:
-    """In words, for each version whose best-of-N was judged: at which N the oracle's score is highest, and whether it falls after."""
+    """In words, for each version whose best-of-N was judged: at which N the judge's score is highest, and whether it falls after."""
     found = []
     for name in run.artifacts:
         if rows := run.rows(name, "judged.jsonl"):
-            found.append(f"{name}: {_turn(rows)}")
+            found.append(f"{name}: {_turn(rows, run.judge)}")
     return found
 
 
-def _turn(rows: Sequence[Mapping[str, Any]]) -> str:
+def _turn(rows: Sequence[Mapping[str, Any]], judge: str) -> str:
     counts = sorted(rows[0]["best_of"], key=int)
     scores = {n: [row["best_of"][n] for row in rows] for n in counts}
     peak = max(counts, key=lambda n: (sum(scores[n]), -int(n)))
     if peak == counts[-1]:
-        return f"the oracle's score is highest at the largest N, {peak}; it does not turn down up to there."
+        return f"the {judge}'s score is highest at the largest N, {peak}; it does not turn down up to there."
     fall = paired_difference(scores[peak], scores[counts[-1]])
     sure = "it turns down" if (fall["high"] or 0.0) < 0 else "a fall that chance alone could make"
     return (
-        f"the oracle's score is highest at N = {peak}; from there to N = {counts[-1]} it changes by {signed(fall)}, same prompts: {sure}."
+        f"the {judge}'s score is highest at N = {peak}; from there to N = {counts[-1]} it changes by {signed(fall)}, same prompts: {sure}."
     )

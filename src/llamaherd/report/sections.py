@@ -15,7 +15,7 @@ SIGNS: Mapping[Verdict, str] = {"shown": "\u2713", "not shown": "\u2717", "undec
 
 @dataclass(frozen=True)
 class Answer:
-    """What one version answered, and what the oracle says of it in a word or two."""
+    """What one version answered, and what the judge says of it in a word or two."""
 
     version: str
     text: str
@@ -37,6 +37,8 @@ class Samples:
     title: str
     rule: str
     samples: Sequence[Sample]
+    folded: str = ""
+    """What has to be clicked before they show; empty: nothing."""
 
 
 @dataclass(frozen=True)

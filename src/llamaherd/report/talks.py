@@ -1,6 +1,7 @@
 """Sections of what models say: the same prompts answered by every version, and dialogues under an instruction given once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -21,7 +22,7 @@ Row = Mapping[str, Any]
 
 
 def samples_section(run: RunFolder) -> Section:
-    """Fixed prompts, then test prompts where the last version gained and lost most by the oracle, then harmful ones, then harmless ones refused."""
+    """Fixed prompts, then test prompts where the last version gained and lost most by the judge, then harmful ones, then harmless ones refused."""
     groups = [group for group in (_fixed(run), *_changed(run), _harmful(run), _refused(run)) if group]
     return Section("What the versions say", ["Every version answered the same prompts."] if groups else [], samples=groups)
 
@@ -41,7 +42,7 @@ def _changed(run: RunFolder) -> Iterable[Samples | None]:
     ranked = sorted(change, key=lambda name: (-change[name], name))
     better = [name for name in ranked[:SHOWN] if change[name] > 0]
     worse = [name for name in reversed(ranked[-SHOWN:]) if change[name] < 0]
-    rule = f"The {{}} of the {len(change)} helpfulness prompts, by the oracle, from {FIRST} to {run.last}; sampled answers, the oracle's score in front."
+    rule = f"The {{}} of the {len(change)} helpfulness prompts, by the {run.judge}, from {FIRST} to {run.last}; sampled answers, the {run.judge}'s score in front."
     yield _picked(run, f"Where {run.last} gained most", rule.format("largest rises"), better)
     yield _picked(run, f"Where {run.last} is worse", rule.format("deepest falls"), worse)
 
@@ -54,7 +55,8 @@ def _picked(run: RunFolder, title: str, rule: str, ids: Sequence[str]) -> Sample
 def _harmful(run: RunFolder) -> Samples | None:
     single = [row for row in run.answers.get(run.last, ()) if row.get("task") == "safety" and row["turns"] == 1]
     rule = "The first of the single-turn harmful prompts in the order of their ids, which is that of chance; sampled answers."
-    return _first(run, "Harmful prompts", rule, single)
+    found = _first(run, "Harmful prompts", rule, single)
+    return replace(found, folded="Prompts of red-team sets and what models answered; they may offend") if found and run.real else found
 
 
 def _refused(run: RunFolder) -> Samples | None:
@@ -90,7 +92,7 @@ def _mark(row: Row) -> str:
 def ghost_section(run: RunFolder) -> Section:
     """Obedience by turn before and after Ghost Attention's rows joined the mix, where one dialogue looks, and what it says."""
     both = (run.before_ghost, run.with_ghost)
-    charts = [chart for key in CONSTRAINTS if (chart := _by_turn(run, both, key))]
+    charts = [chart for key in run.constraints if (chart := _by_turn(run, both, key))]
     pair = _one_dialogue(run, both)
     tables = []
     if pair:
@@ -100,7 +102,7 @@ def ghost_section(run: RunFolder) -> Section:
         tables.append(_side_by_side(run, both, pair))
     turn = ghost_turn(run)
     intro = [
-        f"An instruction such as a hobby to mention or a figure to be is given once, before the first turn. {run.label(both[0])} is the last "
+        f"An instruction such as {'a word to mention or a language to answer in' if run.real else 'a hobby to mention or a figure to be'} is given once, before the first turn. {run.label(both[0])} is the last "
         f"version without Ghost Attention's rows in its tuning mix, {run.label(both[1])} the first with them; both were asked the same"
         + (f", up to turn {turn}." if turn else ".") + _sampled(run, both[1]),
         "The paper's numbers are of a human test on attributes of people. The maps are drawn like its figure 10: how much each part of one "

@@ -72,7 +72,7 @@ def lineage_table(versions: Sequence[Version]) -> str:
 
 def _against(compared: Mapping[str, Any]) -> list[str]:
     found = []
-    for key, name in (("comparisons", "next round"), ("oracle", "oracle"), ("reward_models", "reward models")):
+    for key, name in (("comparisons", "next round"), ("oracle", "oracle"), ("judge", "judge"), ("reward_models", "reward models")):
         if key in compared:
             found.append(f"{name}: won {', '.join(won(compared[key]))}")
     return found or ["not measured"]

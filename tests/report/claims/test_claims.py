@@ -67,6 +67,15 @@ def test_margins_take_the_recipes_own_where_it_was_not_made(seed: Make) -> None:
     assert found["large margin, distance of scores in logits"] == 0.0, "one logit apart, whichever is higher"
 
 
+def test_a_margin_of_ones_own_gets_a_row(seed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = {"margin-none": {"tested": comparisons([0, 0, 0, 1])}, "margin-large": {"tested": comparisons([1, 1, 1, 1])}}
+    run = {"v2-helpfulness": {"tested": comparisons([0, 1, 0, 1])}}
+    monkeypatch.setitem(rewards.MARGINS, "steep", {})
+    assert "steep margin" not in figures(rewards.margins([seed(0, arms, run)])), "nobody has made it yet"
+    made = seed(1, {**arms, "margin-steep": {"tested": comparisons([0, 1, 1, 1])}}, run)
+    assert figures(rewards.margins([made]))["steep margin"] == 0.5
+
+
 def test_unsafe_answers_that_are_found(seed: Make) -> None:
     """Of four unsafe answers the model with the auxiliary loss scores three below 0.5, the other one two."""
 

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...losses.margins import MARGINS
 from .. import paper
 from ..figures import Chart, number, point_chart
 from .parts import Arms, Claim, Row, SeedRun, Values, agrees, compared_rewards, paired_row, pooled
 
 DOMAINS = ("helpfulness", "safety")
+PAPERS = ("none", "small", "large")
+"""The margins of table 27; whatever else a reader has put into the table gets a row of its own."""
 
 
 def joint_reward(seeds: Sequence[SeedRun]) -> Claim:
@@ -46,6 +49,10 @@ def margins(seeds: Sequence[SeedRun]) -> Claim:
             "large margin minus none: distance between the scores of a pair, in logits", "large margin, distance of scores in logits",
             seeds, against_none("large"), lambda row: float(abs(row["chosen_logit"] - row["rejected_logit"])), domain="helpfulness",
             note="the paper's figure 27 shows scores moving to both extremes",
+        ),
+        *(
+            accuracy(margin, f"{margin} margin", "helpfulness comparisons")
+            for margin in MARGINS if margin not in PAPERS and all(f"margin-{margin}" in seed.claims.artifacts for seed in seeds)
         ),
     ]  # fmt: skip
     known = "62.5% without, 63.0% small, 62.9% large (table 28)"
