@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from llamaherd.losses.ranking import MARGINS, margin_of, ranking_loss, safety_loss
+from llamaherd.losses.margins import MARGINS, margin_of
+from llamaherd.losses.ranking import ranking_loss, safety_loss
 
 
 def softplus(x: float) -> float:

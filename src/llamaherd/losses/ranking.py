@@ -6,18 +6,6 @@ from torch import Tensor
 
 from .sums import masked_sum
 
-MARGINS: dict[str, dict[str, float]] = {
-    "none": {"significantly": 0.0, "better": 0.0, "slightly": 0.0, "negligibly": 0.0},
-    "small": {"significantly": 1.0, "better": 2 / 3, "slightly": 1 / 3, "negligibly": 0.0},
-    "large": {"significantly": 3.0, "better": 2.0, "slightly": 1.0, "negligibly": 0.0},
-}
-"""m(grade) by kind (table 27), in logits."""
-
-
-def margin_of(kind: str, grade: str | None) -> float:
-    """The margin of a grade; a pair without a grade (foreign data) has none. KeyError for an unknown kind or grade."""
-    return 0.0 if grade is None else MARGINS[kind][grade]
-
 
 def ranking_loss(chosen: Tensor, rejected: Tensor, margins: Tensor) -> Tensor:
     """Sum over pairs of -log sigmoid(r_chosen - r_rejected - m): logits [P], [P], margins [P] -> scalar."""

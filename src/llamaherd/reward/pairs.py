@@ -11,7 +11,8 @@ from ..chat.dialogue import Dialogue
 from ..chat.template import encode_dialogue
 from ..core.artifacts import hash_of
 from ..data.records import Preference
-from ..losses.ranking import margin_of, ranking_loss, safety_loss
+from ..losses.margins import margin_of
+from ..losses.ranking import ranking_loss, safety_loss
 from ..model.layout import Layout
 from ..model.transformer import Scorer
 from ..train.loop import LossSum

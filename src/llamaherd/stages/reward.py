@@ -17,6 +17,7 @@ from ..core.files import write_json, write_rows, write_text
 from ..core.seeds import python_rng, seed_for
 from ..data.inputs import described_by, parents_of
 from ..data.preferences import PREFERENCES_FILE
+from ..losses.margins import Margin
 from ..measures.intervals import Figure, pooled
 from ..model.config import BaseConfig, LoraConfig, ModelConfig
 from ..model.memory import FLOAT, Frozen, Pass, forward_buffers, parameters, widest
@@ -42,7 +43,7 @@ TESTED_TOKENS = 8192
 class RewardSettings(Config):
     """How a reward model is trained; defaults are the paper's where it prints them."""
 
-    margin: Literal["none", "small", "large"] = "small"
+    margin: Margin = "small"
     """Margin by grade (table 27); which one the paper's final model used is not printed."""
     safety_weight: float = Field(1.0, ge=0)
     """Weight of the auxiliary loss on safety labels (safety model only; not printed in the paper)."""
@@ -73,6 +74,8 @@ class RewardSettings(Config):
     """Share of the data held out for testing when no test files are given."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-5, warmup_steps=5, warmup_share=0.03)
     """AdamW and schedule."""
+    checkpointing: bool = False
+    """Blocks keep only their input and are run again for the gradient: the same result, less memory, about a third more time."""
     bad_rows: Literal["refuse", "leave out"] | None = None
     """Rows that hold no comparison to learn from (ties, empty or equal answers, tags ...); null: refused where the row is of our own schema, left out and counted where it is of another form."""
 
@@ -143,6 +146,7 @@ def run(config: RewardConfig, out: Path, seed: int) -> Artifact:
     started = _adapter(folder, config.lora, config.base.bits, seed) if config.lora else _all_weights(folder)
     parents = parents_of([*started.described, *files, *test_files], **started.parents)
     model = started.model
+    model.scorer.checkpointing = config.checkpointing
     # Left out before mixing, so that the shares of the mix are those that are trained on.
     kept, tested = fitting(rows, model), fitting(tests, model)
     left_out = [*too_long(rows, kept, model, "train"), *too_long(tests, tested, model, "test")]
@@ -372,7 +376,7 @@ def assumed_passes(config: RewardSettings, context: int) -> list[Pass]:
 def memory(config: RewardConfig, shape: ModelConfig, step: Sequence[Pass], first_only: bool, on_gpu: bool = False) -> list[Moment]:
     """The fullest moments. `first_only`: there is one step alone, before whose end the optimizer holds nothing."""
     frozen = Frozen(config.lora, config.base.bits) if config.lora else None
-    model = Trained(shape, scorer=True, frozen=frozen, on_gpu=on_gpu)
+    model = Trained(shape, scorer=True, frozen=frozen, checkpointing=config.checkpointing, on_gpu=on_gpu)
     copied = Moment("copying the trunk", {"weights": model.weights, "copies": 0 if frozen else parameters(shape) * FLOAT})
     optimizer = model.optimizer(config.optimizer)
     moments = [
