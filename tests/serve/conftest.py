@@ -11,10 +11,12 @@ import pytest
 import torch
 import uvicorn
 
+from llamaherd.assistant.local import Assistant
 from llamaherd.checkpoints.huggingface import save_model
 from llamaherd.core.config import build
 from llamaherd.model.transformer import Transformer
 from llamaherd.serve.config import ServeConfig
+from llamaherd.serve.keys import Keys
 from llamaherd.serve.server import bind, make_server
 from llamaherd.serve.service import Service
 from llamaherd.tokenizer.sentencepiece import Tokenizer
@@ -95,6 +97,25 @@ def up(talkers: Path) -> Iterator[Running]:
     """One server for a module's tests, with both models."""
     with running(models=[str(talkers / "short"), str(talkers / "endless")]) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def locked(serve: Callable[..., AbstractContextManager[Running]], talkers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server that asks for keys, with two holders; a `Locked`."""
+    from tests.serve.wire import Locked
+
+    state, log = tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("log") / "log"
+    keys = Keys(state)
+    ann, ben = keys.add("ann"), keys.add("ben")
+    access_settings = {"ask_keys": True, "allow_host": ["chat.example.org"], "allow_origin": ["https://friend.example:8443"]}
+    with serve(models=[str(talkers / "short")], access=access_settings, state=str(state), log=str(log)) as up:
+        yield Locked(up, ann, ben, keys)
+
+
+@pytest.fixture(scope="module")
+def endless(talkers: Path) -> Assistant:
+    """The model whose answers only a limit ends."""
+    return Assistant.load(talkers / "endless")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,7 +23,7 @@ TIMEOUT_S = 120.0
 MOST_BYTES = 1 << 20
 """Of one event, or of an answer or error that is not streamed."""
 SEED_BITS = 31
-"""Some servers read seeds as 32-bit numbers with a sign."""
+"""Some servers read seeds as 32-bit numbers with a sign and refuse larger ones; ours takes 63 bits, but whose it is nobody says."""
 LOCAL_SETTINGS = ("top_k", "min_p", "repetition_penalty", "top_log_probs", "prompt_log_probs")
 """What only a local model obeys."""
 HINTS = {

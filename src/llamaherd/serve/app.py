@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from .access import Access
@@ -55,7 +56,7 @@ def create_app(service: Service) -> App:
     app = App(title="llamaherd", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.state.renderer = Renderer()
-    add_handlers(app)
+    add_handlers(app, [route for router in ROUTERS for route in router.routes if isinstance(route, Route)])
     for router in ROUTERS:
         app.include_router(router, responses=ANY_ERROR)
     app.middleware_stack = app.build_middleware_stack()

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from ..core.errors import UserError, one_line
@@ -60,8 +61,8 @@ def failure(error: Exception) -> ApiError:
     return ApiError(500, f"the server failed ({type(error).__name__}); its log says where")
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Every error of every route in the one envelope."""
+def add_handlers(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Every error of every one of these routes in the one envelope."""
 
     @app.exception_handler(ApiError)
     async def of_ours(_: Request, error: ApiError) -> JSONResponse:
@@ -77,8 +78,11 @@ def add_handlers(app: FastAPI) -> None:
         if error.status_code == 404:
             message = f"there is no {one_line(request.url.path, 100)}; GET /openapi.json lists what there is"
         if error.status_code == 405:
+            # The framework names the methods of one route alone, and a path may have several.
+            known = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+            headers["Allow"] = ", ".join(sorted(set().union(*known))) or headers.get("Allow", "")
             message = (
-                f"{one_line(request.method, 20)} is not for {one_line(request.url.path, 100)}; it takes {headers.get('Allow', 'others')}"
+                f"{one_line(request.method, 20)} is not for {one_line(request.url.path, 100)}; it takes {headers['Allow'] or 'others'}"
             )
         return ApiError(error.status_code, message, headers=headers).response
 

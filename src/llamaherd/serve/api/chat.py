@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, JsonValue
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ...assistant.local import Trim
 from ...chat.dialogue import Dialogue, checked
@@ -18,14 +18,14 @@ from ...core.errors import UserError
 from ...generate.config import MOST_ALTERNATIVES
 from ...generate.sequence import Event
 from ...tokenizer.sentencepiece import Tokenizer
-from ..answers import Begun, Said, Source, at_work, cancel, chat_log_probs, events, fingerprint, spoken, usage
+from ..answers import Begun, Said, Source, at_work, chat_log_probs, events, fingerprint, spoken, usage
 from ..config import LimitsConfig
 from ..errors import ApiError
 from ..service import Served, Service
-from ..streams import EventStream, unless_gone
+from ..streams import unless_gone
 from ..tools import Reader, Turn, in_three_roles, with_tools
 from ..worker import Asked, Ticket
-from .fields import MOST_ITEMS, Sampled, demand_length, owner, sequence_seed, service
+from .fields import MOST_ITEMS, Sampled, admitted, demand_length, drawn, owner, replied, sequence_seed, service
 from .forms import Form, Formed, Part, ToolCall, form_of
 from .shapes import BAD, ERRORS, ChatChunk, ChatCompletion, Preview, streamed
 
@@ -188,14 +188,12 @@ def told_message(form: Form, said: Said) -> tuple[dict[str, Any], str]:
 async def chat_completions(request: Request, body: ChatBody) -> Response:
     """An answer to a dialogue, or several."""
     serving = service(request)
-    served, limits = serving.model(body.model), serving.config.limits
-    body.demand(limits)
-    served.worker.demand_room(body.n)
+    served, limits = admitted(request, body)
     form, prompt = await unless_gone(request, asyncio.to_thread(read_body, serving, served, body))
     constraints = await unless_gone(request, form.constraints(served.grammars, body.n))
     longest = body.max_completion_tokens or body.max_tokens or limits.new_tokens
     sampling = body.sampling(longest, body.top_logprobs or 0)
-    seed = secrets.randbits(32) if body.seed is None else body.seed
+    seed = drawn(body)
     asked = [
         Asked(prompt.ids, sampling, sequence_seed(seed, index), served.adapter, owner(request), constraint, body.continue_final_message)
         for index, constraint in enumerate(constraints)
@@ -203,9 +201,7 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
     begun = [Begun(prompt.dialogue.prompt.messages, body.messages[-1].text if body.continue_final_message else "")]
     tickets, sources = await unless_gone(request, at_work(served.worker, asked, serving.guard, begun, not body.stream))
     answering = Answering(body, form, served, prompt, tickets, sources, limits.deadline_s)
-    if body.stream:
-        return EventStream(answering.chunks(), limits.silence_s, lambda: cancel(tickets))
-    return JSONResponse(await unless_gone(request, answering.whole()))
+    return await replied(request, body, answering, tickets, limits)
 
 
 @router.post("/v1/chat/preview", response_model=Preview, tags=["chat"], responses=BAD)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ...chat.dialogue import Message
 from ...chat.fit import QUICK_CHARACTERS, demand_room
@@ -17,14 +17,14 @@ from ...core.errors import UserError
 from ...generate.config import MOST_ALTERNATIVES
 from ...generate.sequence import Alternatives, Completion, Event
 from ...tokenizer.sentencepiece import TextStream, Tokenizer
-from ..answers import LOWEST, Begun, Said, Source, Token, at_work, cancel, events, fingerprint, spoken, usage
+from ..answers import LOWEST, Begun, Said, Source, Token, at_work, events, fingerprint, spoken, usage
 from ..config import LimitsConfig
 from ..errors import ApiError
 from ..guard import Refused
 from ..service import Served
-from ..streams import EventStream, unless_gone
+from ..streams import unless_gone
 from ..worker import Asked, Ticket
-from .fields import MOST_ITEMS, Sampled, Texts, owner, sequence_seed, service
+from .fields import MOST_ITEMS, Sampled, Texts, admitted, drawn, owner, replied, sequence_seed, service
 from .shapes import ERRORS, Completed, streamed
 
 router = APIRouter()
@@ -142,12 +142,10 @@ def demand_ids(ids: Sequence[int], tokenizer: Tokenizer, name: str, param: str) 
 async def completions(request: Request, body: CompletionBody) -> Response:
     """What follows each prompt."""
     serving = service(request)
-    served, limits = serving.model(body.model), serving.config.limits
-    body.demand(limits)
-    served.worker.demand_room(len(body.prompts) * body.n)
+    served, limits = admitted(request, body, len(body.prompts))
     prompts = await unless_gone(request, asyncio.to_thread(read_prompts, served, body))
     sampling = body.sampling(max(1, body.longest), body.logprobs or 0, body.echo and body.logprobs is not None)
-    seed = secrets.randbits(32) if body.seed is None else body.seed
+    seed = drawn(body)
     asked = [
         Asked(prompt.ids, sampling, sequence_seed(seed, index), served.adapter, owner(request), begun=prompt.text != "")
         for prompt in prompts for index in range(body.n)
@@ -155,9 +153,7 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     begun = [Begun((Message("user", prompt.text),)) for prompt in prompts]
     tickets, sources = await unless_gone(request, at_work(served.worker, asked, serving.guard, begun, not body.stream, body.longest > 0))
     completing = Completing(body, served, prompts, tickets, sources, limits.deadline_s)
-    if body.stream:
-        return EventStream(completing.chunks(), limits.silence_s, lambda: cancel(tickets))
-    return JSONResponse(await unless_gone(request, completing.whole()))
+    return await replied(request, body, completing, tickets, limits)
 
 
 class Completing:

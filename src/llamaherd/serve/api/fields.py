@@ -1,17 +1,23 @@
 """What the bodies of requests have in common. null equals absent; what cannot be honoured is refused by name."""
 
-from typing import Annotated, Any, ClassVar, Literal
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.responses import JSONResponse, Response
 
 from ...core.errors import UserError, did_you_mean, one_line
 from ...core.seeds import seed_for
 from ...generate.config import MOST_ALTERNATIVES, SamplingConfig
 from ...tokenizer.sentencepiece import check_unicode
+from ..answers import cancel
 from ..config import LimitsConfig
 from ..errors import ApiError
-from ..service import Service
+from ..service import Served, Service
+from ..streams import EventStream, unless_gone
+from ..worker import Ticket
 
 HINTS = frozenset({"user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
 """What changes no answer, and is passed over."""
@@ -166,3 +172,34 @@ def owner(request: Request) -> str:
     """Who asks: the name of the key that was shown, or `local` where no keys are asked for."""
     name: str = getattr(request.state, "owner", "local")
     return name
+
+
+def admitted(request: Request, body: Sampled, prompts: int = 1) -> tuple[Served, LimitsConfig]:
+    """The model that is asked, and this server's limits. Raises ApiError for a body beyond them, and where the queue has no room."""
+    serving = service(request)
+    served, limits = serving.model(body.model), serving.config.limits
+    body.demand(limits)
+    served.worker.demand_room(prompts * body.n)
+    return served, limits
+
+
+def drawn(body: Sampled) -> int:
+    """The seed that was asked for, or any."""
+    return secrets.randbits(32) if body.seed is None else body.seed
+
+
+class Replying(Protocol):
+    """A request at work, which is told whole or in pieces."""
+
+    async def whole(self) -> dict[str, Any]:
+        """The object that a request without `stream` gets."""
+
+    def chunks(self) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The objects of a stream, those that come at once together."""
+
+
+async def replied(request: Request, body: Sampled, replying: Replying, tickets: Sequence[Ticket], limits: LimitsConfig) -> Response:
+    """The answer in the form that was asked for; whoever leaves before its end frees its places."""
+    if body.stream:
+        return EventStream(replying.chunks(), limits.silence_s, lambda: cancel(tickets))
+    return JSONResponse(await unless_gone(request, replying.whole()))
