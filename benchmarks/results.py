@@ -1,7 +1,7 @@
-"""The tables of docs/results.md, from what was measured: `python -m benchmarks.results [--claims DIR] [--people DIR]`.
+"""The tables of docs/results.md, from what was measured: `python -m benchmarks.results [--claims DIR] [--people DIR] [--real RUN]`.
 
-`--claims` is the folder of `llamaherd claims`, `--people` that of `python -m benchmarks.people`. Each table replaces what stands between
-its mark and the next `<!-- end -->`; those whose folder is not given stay as they are.
+`--claims` is the folder of `llamaherd claims`, `--people` that of `python -m benchmarks.people`, `--real` a run such as `llamaherd run
+real-small`. Each table replaces what stands between its mark and the next `<!-- end -->`; those whose folder is not given stay as they are.
 """
 
 import argparse
@@ -18,9 +18,10 @@ from llamaherd.report.effects import differences, helpfulness, rewards, violatio
 from llamaherd.report.figures import figure_text, short
 from llamaherd.report.folder import RunFolder, per_prompt
 
+from .pages import RESULTS, filled, markdown
 from .people.tables import table as people_table
+from .real import real_tables
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 ABLATIONS = ("margins", "auxiliary-loss", "joint-reward-model", "fresh-preferences", "reward-scaling", "pool-of-all-versions")
 """Claims of the ledger that are the ablations of preferences, reward models and rejection sampling."""
 ByPrompt = Mapping[str, float]
@@ -32,10 +33,6 @@ MEASURES: Mapping[str, Callable[[RunFolder, str], ByPrompt]] = {
 }
 """Of each prompt, a version's answer at temperature 1: two by the oracle, which nothing is trained on, and two by the last reward models."""
 LOWER_IS_BETTER = {"violations, the oracle"}
-
-
-def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join([f"| {' | '.join(heading)} |", "|" + "---|" * len(heading), *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def runs_of(claims: Path) -> list[SeedRun]:
@@ -110,22 +107,12 @@ def ablations_table(claims: Path) -> str:
     return markdown(["claim", "figure", "difference", "verdict"], rows)
 
 
-def filled(page: str, tables: Mapping[str, str]) -> str:
-    """The page with each table between its mark `<!-- name -->` and the next `<!-- end -->`. Raises UserError for a mark that is not there."""
-    for name, text in tables.items():
-        before, mark, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        if not end:
-            raise UserError(f"the page has no place <!-- {name} --> ... <!-- end -->; put both marks where the table shall stand")
-        page = f"{before}{mark}{text}{end}{after}"
-    return page
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parser.add_argument("--claims", type=Path, help="folder of llamaherd claims")
     parser.add_argument("--people", type=Path, help="folder of python -m benchmarks.people")
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--real", type=Path, help="folder of llamaherd run real-small")
+    parser.add_argument("--page", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     tables: dict[str, str] = {}
     try:
@@ -138,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not file.is_file():
                 raise UserError(f"{file}: no such file; `python -m benchmarks.people --out {options.people}` writes it")
             tables["people"] = people_table(read_json(file))
+        if options.real:
+            tables["real"] = real_tables(RunFolder(options.real))
         write_text(options.page, filled(options.page.read_text(encoding="utf-8"), tables))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.results import filled
+from benchmarks.pages import filled
 from llamaherd.core.artifacts import model_path
 from llamaherd.core.files import write_text
 from llamaherd.core.seeds import python_rng

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from hypothesis import settings
 from tests.core.loopback import LoopbackHub, running
 
 from llamaherd.checkpoints.huggingface import save_model
+from llamaherd.cli import main
 from llamaherd.core.artifacts import building
 from llamaherd.core.config import Config, build
 from llamaherd.core.device import set_threads
@@ -192,6 +193,32 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub
     with running() as served:
         monkeypatch.setenv("HF_ENDPOINT", served.address)
         yield served
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `llamaherd` with these arguments in this process."""
+    monkeypatch.setenv("LLAMAHERD_THREADS", "1")
+
+    def run(*arguments: str | Path) -> Outcome:
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

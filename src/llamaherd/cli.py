@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from .commands import adapters, health, hub, models, plan, recipes, serve, shrink, talk
 from .commands import data as looks
 from .commands import keys as holders
-from .commands.common import Settings, encode_output, settings_file
+from .commands.common import Settings, encode_output, packaged, settings_file
 from .core.errors import UserError
 
 _PLAIN: dict[str, Any] = {"help_format": "plaintext", "result_action": "return_value", "suppress_keyboard_interrupt": False}
-app = App(name="llamaherd", help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.", **_PLAIN)
+# An option that may be given several times needs no second one that empties it.
+_ONCE = Parameter(negative_iterable=())
+app = App(
+    name="llamaherd",
+    default_parameter=_ONCE,
+    help="The whole Llama 2 recipe: pretraining, chat tuning, reward models, RLHF, safety, evaluation.",
+    **_PLAIN,
+)
 data = App(name="data", help="Documents, shards and a look at what is trained.", **_PLAIN)
 tokenizer = App(name="tokenizer", help="The vocabulary.", **_PLAIN)
 keys = App(name="keys", help="Who may ask a server: keys by name.", **_PLAIN)
@@ -25,9 +32,10 @@ app.command(tokenizer)
 app.command(keys)
 for _command in (
     recipes.run, recipes.claims, health.doctor, health.versions, plan.plan, talk.chat, talk.generate, talk.score, talk.evaluate,
-    serve.serve, models.convert, shrink.quantize, adapters.merge, hub.download, hub.upload,
+    models.convert, shrink.quantize, adapters.merge, hub.download, hub.upload,
 ):  # fmt: skip
     app.command(_command)
+app.command(serve.serve, usage="Usage: llamaherd serve MODEL [MODEL ...] [OPTIONS]")
 for _look in (looks.stats, looks.show, looks.preferences):
     data.command(_look)
 keys.command(holders.add)
@@ -69,6 +77,11 @@ STAGES = {
     "distill": Stage("distill", "DistillConfig", "Make safety dialogues by context distillation: --config FILE --out DIR."),
     "data build": Stage("corpus", "CorpusConfig", "Clean and deduplicate documents into a corpus: --documents FILE --out DIR.", False),
     "data shards": Stage("shards", "ShardsConfig", "Encode a corpus into token shards: --corpus DIR --tokenizer DIR --out DIR.", False),
+    "data texts": Stage("texts", "TextsConfig", "Real text from the public files that LLAMAHERD_DATA holds: --out DIR.", False),
+    "data comparisons": Stage(
+        "comparisons", "ComparisonsConfig", "People's comparisons from the public files, in parts: --out DIR.", False
+    ),
+    "data prompts": Stage("prompts", "PromptsConfig", "Prompts to tune on and to test with from the public files: --out DIR.", False),
     "tokenizer train": Stage(
         "tokenizer", "TokenizerStageConfig", "Train a vocabulary on a corpus and dialogues: --corpus DIR --out DIR.", False
     ),
@@ -84,7 +97,7 @@ def _stage_command(stage: Stage) -> Any:
         from .core.config import load
         from .core.device import set_threads
 
-        checked = load(_of_stage(stage.module, stage.settings), settings_file(config), settings)
+        checked = load(_of_stage(stage.module, stage.settings), settings_file(config, stage.module), settings)
         if stage.trains:
             set_threads()
         if stage.announces:
@@ -92,6 +105,7 @@ def _stage_command(stage: Stage) -> Any:
         artifact = _of_stage(stage.module, "run")(checked, out, seed)
         print(f"{out}: {_of_stage(stage.module, 'headline')(artifact)}")
 
+    names = ", ".join(packaged(stage.module))
     run_stage.__doc__ = f"""{stage.about}
 
     Parameters
@@ -99,7 +113,7 @@ def _stage_command(stage: Stage) -> Any:
     out
         Folder to write; it must not exist yet.
     config
-        YAML file of settings, or the name of packaged ones such as llama2-7b-ppo.
+        YAML file of settings{f", or the name of packaged ones: {names}" if names else ""}.
     seed
         Where all randomness starts.
     """
@@ -123,9 +137,10 @@ def _settings_help(tokens: Sequence[str]) -> str:
     if command is None:
         return ""
     if command in ("run", "claims"):
-        from .recipe.config import RecipeConfig, load_recipe
+        from .recipe.config import load_recipe
 
-        rows = describe(RecipeConfig, defaults=load_recipe(words[1] if len(words) > 1 else "miniature"))
+        recipe = load_recipe(words[1] if len(words) > 1 else "miniature")
+        rows = describe(type(recipe), defaults=recipe)
     elif command == "doctor":
         from .doctor.config import Thresholds
 
@@ -137,14 +152,20 @@ def _settings_help(tokens: Sequence[str]) -> str:
     else:
         stage = STAGES.get(command)
         rows = describe(_of_stage(stage.module, stage.settings) if stage else _of_stage(*_evaluated(tokens)))
+    rows.sort(key=lambda row: row[1] != "needed")  # what has to be given stands first
     width = min(46, max(len(name) for name, _, _ in rows))
     return "Settings (in --config, or here):\n" + "\n".join(f"  {name:{width}}  {about} [{default}]" for name, default, about in rows)
 
 
 def _evaluated(tokens: Sequence[str]) -> tuple[str, str]:
     """The stage that `evaluate` stands for here, and its settings."""
-    judged = any(task in token for token in tokens for task in ("win-rate", "judge-accuracy"))
-    return ("judge", "JudgeConfig") if judged else ("evaluate", "EvaluateConfig")
+    from .stages import benchmark, judge
+
+    words = {word for token in tokens for word in token.removeprefix("--tasks=").split(",")}
+    for module, settings, tasks in (("judge", "JudgeConfig", judge.TASKS), ("benchmark", "BenchmarkConfig", benchmark.TASKS)):
+        if words & {*tasks}:
+            return module, settings
+    return "evaluate", "EvaluateConfig"
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import FinishedRun
 
-from benchmarks import results
+from benchmarks import pages, results
 from llamaherd.core.errors import UserError
 from llamaherd.core.files import write_json
 from llamaherd.measures.intervals import rate
@@ -12,17 +12,17 @@ PAGE = "# Results\n\n<!-- versions -->\nold\n<!-- end -->\n\n<!-- ablations -->\
 
 
 def test_a_table_replaces_what_stands_at_its_mark() -> None:
-    page = results.filled(PAGE, {"versions": "| new |\n"})
+    page = pages.filled(PAGE, {"versions": "| new |\n"})
     assert page == PAGE.replace("old\n", "| new |\n")
-    assert results.filled(page, {"versions": "| new |\n"}) == page
+    assert pages.filled(page, {"versions": "| new |\n"}) == page
     with pytest.raises(UserError, match="has no place <!-- people -->"):
-        results.filled(PAGE, {"people": ""})
+        pages.filled(PAGE, {"people": ""})
 
 
 def test_the_page_has_a_place_for_every_table() -> None:
-    page = results.PAGE.read_text(encoding="utf-8")
-    for name in ("versions", "steps", "grades", "ablations", "people"):
-        assert results.filled(page, {name: "x"}) != page, name
+    page = pages.RESULTS.read_text(encoding="utf-8")
+    for name in ("versions", "steps", "grades", "ablations", "people", "real"):
+        assert pages.filled(page, {name: "x"}) != page, name
 
 
 def test_ablations_are_read_from_the_ledger(tmp_path: Path) -> None:

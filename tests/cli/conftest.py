@@ -9,36 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.conftest import Command
 
 from llamaherd.cli import main
 
 NAMES = [first + last for first in ("An", "Ber", "Cla", "Do", "El") for last in ("na", "ta", "ra", "ris", "sa")]
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs `llamaherd` with these arguments in this process."""
-    monkeypatch.setenv("LLAMAHERD_THREADS", "1")
-
-    def run(*arguments: str | Path) -> Outcome:
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture

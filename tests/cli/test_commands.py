@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llamaherd.core.artifacts import open_artifact
-from llamaherd.core.files import read_json, read_rows
+from llamaherd.core.files import read_json, read_rows, write_rows
 
 KINDS = {
     "corpus": "corpus", "tokenizer": "tokenizer", "shards": "shards", "base": "model", "chat": "model", "help": "reward-model",
@@ -98,6 +98,33 @@ def test_evaluate_prints_and_writes_the_same(command, tmp_path):
     assert printed == read_json(tmp_path / "evaluation" / "evaluation.json")
     assert set(printed["tasks"]) == {"borderline", "people"}
     assert command("evaluate", "chat", "--tasks", "people,borderline", *few).out == outcome.out
+
+
+def test_evaluate_own_prompts_under_a_reward_model(command, refused, write):
+    own = [{"messages": [{"role": "user", "content": f"Where does {name} live?"}]} for name in ("Anna", "Berta", "Clara")]
+    folder = write("helpfulness.jsonl", *own).parent
+    outcome = command("evaluate", "chat", "--asked", folder, "--judge", "help", "--tasks", "helpfulness", "--sampling.max_new_tokens=8")
+    assert outcome.code == 0, outcome.err
+    printed = json.loads(outcome.out)
+    assert printed["tasks"]["helpfulness"]["sampled"]["n"] == 3
+    assert printed["asked"] == {"helpfulness": {"rows": 3, "equal": 0, "asked": 3}}
+    assert "holds no safety.jsonl" in refused("evaluate", "chat", "--asked", folder, "--judge", "help", "--tasks", "helpfulness,safety")
+    assert "add --judge REWARD_MODEL" in refused("evaluate", "chat", "--asked", folder)
+    assert "add --asked FOLDER" in refused("evaluate", "chat", "--judge", "help")
+
+
+def test_evaluate_on_items_of_ones_own(command, refused, tmp_path):
+    items = [{"query": f"Berna has {number}", "choices": ["cats", "dogs", "no pets"], "gold": number % 3} for number in range(12)]
+    write_rows(tmp_path / "mine.jsonl", items)
+    outcome = command("evaluate", "base", "--tasks=choices", "--data", tmp_path / "mine.jsonl", "--out", tmp_path / "evaluation")
+    printed = json.loads(outcome.out)
+    assert printed == read_json(tmp_path / "evaluation" / "evaluation.json")
+    assert (printed["tasks"]["choices"]["items"], printed["tasks"]["choices"]["majority"]) == (12, 4 / 12)
+    assert "--held_out=" in command("evaluate", "--tasks", "piqa,boolq", "--help").out
+    assert refused("evaluate", "chat", "--tasks=piqa,people,win-rate") == (
+        "tasks win-rate need a judge, and people the miniature, and piqa a benchmark's items; ask apart"
+    )
+    assert "lambada" in refused("evaluate", "chat", "--tasks=piqa,fun")
 
 
 def test_evaluate_rewards_alone_and_without_a_reward_model(command, refused):

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -11,18 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import ROOT, blocks, commands, faster, ready_to_run
 
 from llamaherd.core.files import read_json
-from llamaherd.recipe.checks import problems
-from llamaherd.recipe.config import load_recipe
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-COMMANDS = [shlex.split(line, comments=True) for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
-FASTER = {
-    "pretrain": ["--steps=20", "--optimizer.warmup_steps=2"], "sft": ["--epochs=0.2"], "reward": ["--epochs=0.2"], "evaluate": ["--safety_prompts=8", "--helpfulness_prompts=8"],
-    "reject": ["--k=2", "--max_new_tokens=8"], "curves": ["--samples=2", "--temperatures=1.0", "--max_new_tokens=8"], "win-rate": ["--sampling.max_new_tokens=8"], "ppo": ["--ppo.iterations=1", "--ppo.max_new_tokens=8"], "generate": ["--max-new-tokens=8"],
-}  # fmt: skip
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS, COMMANDS = blocks(README), commands(README)
 
 
 @pytest.fixture
@@ -41,11 +34,6 @@ def chair(finished_run, tmp_path, monkeypatch):
     for kind, block in BLOCKS:
         if kind == "yaml" and (name := re.match(r"# (\S+)\n", block)):
             Path(name[1]).write_text(block, "utf-8")
-
-
-def ready_to_run(recipe, *words):
-    """A recipe's settings are read and checked; running it is other tests' matter."""
-    assert problems(load_recipe(recipe, [word for word in words if "=" in word])) == []
 
 
 def served(words):
@@ -90,7 +78,7 @@ def test_every_command_works(command, monkeypatch, hub):
             servers.append(words)
         else:
             monkeypatch.setattr("sys.stdin", io.StringIO("Hello.\n"))
-            outcome = command(*words, *FASTER.get("win-rate" if "win-rate" in words else words[0], []))
+            outcome = command(*faster(words))
             # A run of seconds is not healthy, and the doctor says so.
             assert outcome.code in ((0, 1) if words[0] == "doctor" else (0,)), (words, outcome)
             assert outcome.out.strip(), words
@@ -106,18 +94,17 @@ def test_every_command_works(command, monkeypatch, hub):
 
 
 def test_make_knows_its_targets():
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text("utf-8")
+    makefile = (ROOT / "Makefile").read_text("utf-8")
     named = {words[1] for words in COMMANDS if words[0] == "make"} | set(re.findall(r"`make ([a-z-]+)", README))
     assert named >= {"run", "test"}
     assert {target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
 
 
 def test_every_file_that_is_named_is_there():
-    root = Path(__file__).parents[2]
     linked = re.findall(r"\]\(([^)#:]+)\)", README)
     assert linked
-    assert [name for name in linked if not (root / name).exists()] == []
+    assert [name for name in linked if not (ROOT / name).exists()] == []
     listed = re.findall(r"^  (\w+(?:/|\.py)) ", README, re.MULTILINE)
     assert {name.rstrip("/") for name in listed} == {
-        entry.name for entry in os.scandir(root / "src/llamaherd") if not entry.name.startswith("__") and entry.name != "py.typed"
+        entry.name for entry in os.scandir(ROOT / "src/llamaherd") if not entry.name.startswith("__") and entry.name != "py.typed"
     }

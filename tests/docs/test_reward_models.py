@@ -2,27 +2,25 @@
 
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import DOCS, blocks, commands
 
 from llamaherd.cli import main
 from llamaherd.core.files import read_rows, write_rows
 from llamaherd.recipe.claims.steps import CLAIMS
 from llamaherd.reward.model import RewardModel
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reward-models.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-COMMANDS = [shlex.split(line) for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if not line.startswith("#")]
+PAGE = (DOCS / "reward-models.md").read_text("utf-8")
 
 
 def test_the_python_example(tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_folder / "helpfulness", tmp_path / "helpfulness")
-    [example] = [block for kind, block in BLOCKS if kind == "python"]
+    [example] = [block for kind, block in blocks(PAGE) if kind == "python"]
     (tmp_path / "example.py").write_text(example, "utf-8")
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     scores, logits = map(json.loads, done.stdout.splitlines())
@@ -55,7 +53,7 @@ def test_every_command(
     for name, some in (("test", rows[:6]), ("batch-1", rows[6:15]), ("batch-2", rows[15:])):
         write_rows(Path(f"{name}.jsonl"), some)
     write_rows(Path("rated.jsonl"), [{**row, "rating": number % 7} for number, (_, row) in enumerate(read_rows(Path("dialogues.jsonl")))])
-    for program, verb, *rest in COMMANDS:
+    for program, verb, *rest in commands(PAGE):
         assert program == "llamaherd"
         main([verb, *rest, *(["--epochs=0.5", "--test_share=0.4"] if verb == "reward" else [])])
         said = capsys.readouterr()

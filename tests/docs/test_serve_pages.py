@@ -8,19 +8,15 @@ import re
 import shlex
 import shutil
 import sqlite3
-import ssl
 import subprocess
-import threading
-import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from openai import OpenAI
 from tests.conftest import random_scorer
+from tests.docs.pages import DOCS, blocks, serve_once
 from tests.serve.conftest import Running, running
 
 from llamaherd import cli
@@ -32,9 +28,8 @@ from llamaherd.model.transformer import Transformer
 from llamaherd.serve import server
 from llamaherd.tokenizer.sentencepiece import Tokenizer
 
-DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {path.stem: path.read_text("utf-8") for path in sorted(DOCS.glob("serve*.md"))}
-BLOCKS = [(page, *block) for page, text in PAGES.items() for block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
+BLOCKS = [(page, *block) for page, text in PAGES.items() for block in blocks(text)]
 SHELL = [block for _, kind, block in BLOCKS if kind == "sh"]
 CURLS = [block for block in SHELL if block.startswith("curl")]
 CURLS += [one for _, kind, block in BLOCKS if kind == "console" for one in re.findall(r"^\$ (curl .*(?:\n +.*)*)", block, re.MULTILINE)]
@@ -98,37 +93,13 @@ def test_the_pages_know_each_other() -> None:
 
 @pytest.mark.parametrize("command", [line for line in SERVES if "--database" not in line])
 def test_servers_start_and_end(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[server.Server] = []
-    make_server = server.make_server
-
-    def keeping(*given: Any) -> server.Server:
-        made.append(make_server(*given))
-        return made[-1]
-
     opened: list[str] = []
-    monkeypatch.setattr(server, "make_server", keeping)
-    monkeypatch.setattr(server, "complain_in_lines", lambda: None)
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    words = shlex.split(command.replace("0.0.0.0", "127.0.0.1"))[1:]
+    words = shlex.split(command)[1:]
     words = [word.replace("runs/miniature", "runs/newest") if word == "runs/miniature" else word for word in words]
-    thread = threading.Thread(target=cli.main, args=([*words, "--port", "0"] if "--port" not in words else [*words[:-1], "0"],))
-    thread.start()
-    try:
-        deadline = time.monotonic() + 60
-        while not (made and made[0].port and made[0]._service.state == "ready"):
-            assert thread.is_alive()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        scheme = "https" if "--tls-cert" in words else "http"
-        told = httpx.get(f"{scheme}://127.0.0.1:{made[0].port}/health", verify=ssl._create_unverified_context(), trust_env=False)
-        assert told.json() == {"status": "ready"}
-        assert len(opened) == words.count("--open")
-        assert {"v5", "early", "brief"} == set(made[0]._service.models) or len(made[0]._service.models) == 1
-    finally:
-        for one in made:
-            one.should_exit = True
-        thread.join(30)
-    assert not thread.is_alive()
+    models = serve_once(words, monkeypatch)
+    assert len(opened) == words.count("--open")
+    assert models == {"v5", "early", "brief"} or len(models) == 1
 
 
 def test_a_database_that_is_not_there(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,19 +18,28 @@ Texts = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)]
 
 
 SETTINGS = Path(__file__).parents[1] / "stages" / "settings"
-"""Packaged settings of stages, one file for each name."""
+"""Packaged settings of stages: a folder for each stage, in it one file for each name."""
 
 
-def settings_file(given: Path | None) -> Path | None:
-    """A file of settings, or the packaged one of that name. Raises UserError when there is neither."""
+def packaged(stage: str) -> list[str]:
+    """The names of a stage's packaged settings."""
+    return sorted(file.stem for file in (SETTINGS / stage).glob("*.yaml"))
+
+
+def settings_file(given: Path | None, stage: str) -> Path | None:
+    """A file of settings, or the packaged one of that name for a stage. Raises UserError when there is neither."""
     from ..core.errors import UserError, did_you_mean
 
-    if given is None or given.exists() or given.suffix:
+    # A folder of that name is what a run before this one may have made.
+    if given is None or given.is_file() or given.suffix:
         return given
-    names = sorted(file.stem for file in SETTINGS.glob("*.yaml"))
+    names = packaged(stage)
     if str(given) not in names:
-        raise UserError(f"--config {given}: no such file{did_you_mean(str(given), names)}; packaged settings are {', '.join(names)}")
-    return SETTINGS / f"{given}.yaml"
+        others = [file.parent.name for file in SETTINGS.glob(f"*/{given.name}.yaml")]
+        reason = f"is for `llamaherd {others[0]}`" if others else f"no such file{did_you_mean(str(given), names)}"
+        listed = f"packaged settings for {stage} are {', '.join(names)}" if names else f"there are no packaged settings for {stage}"
+        raise UserError(f"--config {given}: {reason}; {listed}")
+    return SETTINGS / stage / f"{given}.yaml"
 
 
 def built(settings: Any, **values: Any) -> Any:

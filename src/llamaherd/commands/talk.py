@@ -102,7 +102,7 @@ def generate(
     system
         System text.
     seed
-        For the same answer again.
+        For the same answer again; an endpoint gets its last 31 bits, which every server takes.
     adapter
         NAME=DIR or DIR of an adapter to the model.
     history
@@ -143,16 +143,19 @@ def score(reward_model: str, file: Path) -> None:
 def evaluate(
     model: str, *settings: Settings, tasks: str | None = None, out: Path | None = None, config: Path | None = None, seed: int = 0
 ) -> None:
-    """Measure a chat model, in the miniature or by a judge; figures as JSON.
+    """Measure a model: in the miniature, on your own prompts by a judge, or on academic benchmarks; figures as JSON.
 
     Parameters
     ----------
     model
         A folder, RUN or RUN:VERSION; for tasks with a judge also an endpoint http(s)://host/v1#name.
     tasks
-        Some of helpfulness, safety, borderline, people, ghost, rewards, samples, with commas between; or, with a judge, of
+        Some of helpfulness, safety, borderline, people, ghost, rewards, samples, with commas between, of the miniature's prompts or
+        your own (--asked DIR --judge REWARD_MODEL, see docs/evaluation.md); or, with a judge, of
         win-rate (--opponent SPEC --judge SPEC --prompts FILE) and judge-accuracy (--data FILE), whose settings
-        `evaluate --tasks win-rate --help` lists.
+        `evaluate --tasks win-rate --help` lists; or, of any model, of bits-per-byte and stories (--held-out FILE), lambada, boolq,
+        piqa, arc-easy, arc-challenge, hellaswag, openbookqa, winogrande, copa (public data) and choices, continuations (--data FILE),
+        whose settings `evaluate --tasks piqa --help` lists.
     out
         Folder for evaluation.json and rows.jsonl (default: figures are printed only).
     config
@@ -177,16 +180,20 @@ def _evaluation(given: dict[str, Any]) -> "Callable[[Path, int], Artifact]":
     """The stage that measures these tasks, with its settings. Raises UserError."""
     from ..core.config import build
     from ..core.errors import UserError
-    from ..stages import evaluate, judge
+    from ..stages import benchmark, evaluate, judge
 
     tasks = given.get("tasks") or []
     names = set(tasks.split(",") if isinstance(tasks, str) else tasks)
-    if not names & {*judge.TASKS}:
-        in_miniature = build(evaluate.EvaluateConfig, given)
-        return lambda out, seed: evaluate.run(in_miniature, out, seed)
-    if others := names & {*evaluate.TASKS}:
-        raise UserError(
-            f"tasks {', '.join(sorted(names & {*judge.TASKS}))} need a judge, and {', '.join(sorted(others))} the miniature; ask apart"
-        )
-    judged = build(judge.JudgeConfig, given)
-    return lambda out, seed: judge.run(judged, out, seed)
+    known = {"a judge": judge.TASKS, "the miniature": evaluate.TASKS, "a benchmark's items": benchmark.TASKS}
+    asked = {what: ", ".join(found) for what, tasks in known.items() if (found := sorted(names & {*tasks}))}
+    if len(asked) > 1:
+        first, *others = asked.items()
+        raise UserError(f"tasks {first[1]} need {first[0]}{''.join(f', and {found} {what}' for what, found in others)}; ask apart")
+    if "a judge" in asked:
+        judged = build(judge.JudgeConfig, given)
+        return lambda out, seed: judge.run(judged, out, seed)
+    if "a benchmark's items" in asked:
+        measured = build(benchmark.BenchmarkConfig, given)
+        return lambda out, seed: benchmark.run(measured, out, seed)
+    in_miniature = build(evaluate.EvaluateConfig, given)
+    return lambda out, seed: evaluate.run(in_miniature, out, seed)
