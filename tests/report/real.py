@@ -1,11 +1,11 @@
 """A finished run on real text made of plausible numbers: a judge in the oracle's place, benchmarks, win rates."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from tests.report.conftest import DIALOGUES, GRADES, PROMPTS, Builder, dialogue, write, write_lines
+from tests.report.reading import change
 
 from llamaherd.measures.intervals import mean, rate
 
@@ -189,12 +189,3 @@ def build_real_run(run: Path) -> Path:
     for domain in SOURCES:
         change(run / f"v1-{domain}" / "manifest.json", "parents", to={"comparisons": {}})
     return run
-
-
-def change(file: Path, *keys: str, to: object) -> None:
-    """Puts a value into a JSON file."""
-    whole = place = json.loads(file.read_text())
-    for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = to
-    file.write_text(json.dumps(whole))

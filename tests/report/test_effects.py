@@ -5,34 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.reading import change, effects, one_of, value
 
 from llamaherd.measures.intervals import mean, rate
-from llamaherd.report.effects import TITLES, Effect, measure_effects, together
-from llamaherd.report.folder import RunFolder
-
-
-def effects(run: Path) -> dict[str, Effect]:
-    return {one.name: one for one in measure_effects(RunFolder(run))}
-
-
-def one_of(run: Path, *parts: str) -> Effect:
-    found = [one for name, one in effects(run).items() if all(part in name for part in parts)]
-    assert len(found) == 1, (parts, [one.name for one in found])
-    return found[0]
-
-
-def value(one: Effect) -> float:
-    assert one.here is not None
-    assert one.here["value"] is not None
-    return one.here["value"]
-
-
-def change(file: Path, *keys: str, to: object) -> None:
-    whole = place = json.loads(file.read_text())
-    for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = to
-    file.write_text(json.dumps(whole))
+from llamaherd.report.effects import TITLES, Effect, together
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:

@@ -8,12 +8,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from tests.report.real import build_real_run, change
+from tests.report.reading import change, one_of, value
+from tests.report.real import build_real_run
 
 from llamaherd.measures.intervals import rate
 from llamaherd.report import figures, pictures
 from llamaherd.report.build import build_report
-from llamaherd.report.effects import Effect, measure_effects
+from llamaherd.report.effects import measure_effects
 from llamaherd.report.folder import RunFolder, pipeline_order
 
 NEW = ("Win rates between versions", "Benchmarks", "Who judged")
@@ -45,18 +46,6 @@ def page_of(run: Path, out: Path | None = None) -> str:
 def text_of(page: str) -> str:
     bare = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", bare)))
-
-
-def one_of(run: Path, *parts: str) -> Effect:
-    found = [one for one in measure_effects(RunFolder(run)) if all(part in one.name for part in parts)]
-    assert len(found) == 1, (parts, [one.name for one in found])
-    return found[0]
-
-
-def value(one: Effect) -> float:
-    assert one.here is not None
-    assert one.here["value"] is not None
-    return one.here["value"]
 
 
 def test_names_of_a_real_run_stand_in_the_order_of_its_pipeline() -> None:
