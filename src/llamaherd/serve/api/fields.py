@@ -35,6 +35,10 @@ MOST_ITEMS = 1 << 14
 Texts = Annotated[list[str], Field(fail_fast=True, max_length=MOST_ITEMS)]
 
 
+MOST_NAMED = 8
+"""Fields that one refusal names."""
+
+
 class Body(BaseModel):
     """A request's body: typed strictly, unknown fields refused by name."""
 
@@ -51,9 +55,10 @@ class Body(BaseModel):
             for key, value in raw.items()
             if value is not None and (key in cls.model_fields or not (key in cls.hints or value in NEUTRAL.get(key, ())))
         }
-        for key in asked:
-            if key not in cls.model_fields:
-                raise ApiError(400, f"{one_line(key, 80)}: {_why_not(key, cls.model_fields)}", param=one_line(key, 80))
+        if unknown := [key for key in asked if key not in cls.model_fields]:
+            named = [f"{one_line(key, 80)}: {_why_not(key, cls.model_fields)}" for key in unknown[:MOST_NAMED]]
+            more = [f"and {len(unknown) - MOST_NAMED} more"] if len(unknown) > MOST_NAMED else []
+            raise ApiError(400, "; ".join([*named, *more]), param=one_line(unknown[0], 80))
         return asked
 
 
