@@ -31,6 +31,9 @@ HAS_TORCH = import sys, torch; sys.exit(not (2, 11) <= tuple(map(int, torch.__ve
 VENV_PYTHON = .venv/bin/python
 PIP = $(VENV_PYTHON) -m pip --disable-pip-version-check
 
+# As pip does for packages that are no editable ones: where Python may write no bytecode, every command would compile all of this.
+COMPILED = $(VENV_PYTHON) -m compileall -q src
+
 RUN ?= runs/miniature
 
 .PHONY: help setup run claims test test-system test-slow pictures clean
@@ -50,6 +53,7 @@ test: .venv/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check --quiet .
 	$(VENV_PYTHON) -m mypy
+	@$(COMPILED)
 	$(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/.installed-clients
@@ -89,6 +93,7 @@ clean:
 .venv/.installed: .venv/.torch pyproject.toml $(CONSTRAINTS)
 	@echo "Installing llamaherd and what it needs into .venv ..."
 	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable .
+	@$(COMPILED)
 	@touch $@
 
 # A torch that PYTHON already has is used: the new environment sees that interpreter's packages. The .pth line is for

@@ -30,7 +30,7 @@ C = TypeVar("C", bound="Config")
 class Config(BaseModel):
     """Base of all settings: frozen, typed, unknown keys refused, no NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
     renamed: ClassVar[Mapping[str, str]] = {}
     """What a setting is called here, by the names it had in earlier versions or has in other projects."""
 

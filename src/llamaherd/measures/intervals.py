@@ -5,9 +5,10 @@ A figure of nothing (n = 0) is `{"value": None, "low": None, "high": None, "n": 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-import numpy as np
+if TYPE_CHECKING:  # loaded where it is used: settings stand beside stages, and help need not wait for it
+    import numpy as np
 
 Verdict = Literal["shown", "not shown", "undecided"]
 
@@ -59,8 +60,10 @@ def pooled(rates: Iterable[Figure]) -> Figure:
     return rate(sum(successes for successes, _ in known), sum(n for _, n in known))
 
 
-def mean(values: Sequence[float] | np.typing.NDArray[np.float64], seed: int = 0) -> Figure:
+def mean(values: "Sequence[float] | np.typing.NDArray[np.float64]", seed: int = 0) -> Figure:
     """Mean with the percentile interval of a seeded bootstrap over the values. Equal values have an interval of no width."""
+    import numpy as np
+
     sample = np.asarray(values, dtype=np.float64)
     assert sample.ndim == 1, sample.shape
     assert np.isfinite(sample).all(), "a mean of numbers that are not all finite"
@@ -84,8 +87,10 @@ def mean_of_sums(total: float, squares: float, n: int) -> Figure:
     return figure(total / n, total / n - half, total / n + half, n)
 
 
-def paired_difference(a: Sequence[float] | np.typing.NDArray[np.float64], b: Sequence[float] | np.ndarray, seed: int = 0) -> Figure:
+def paired_difference(a: "Sequence[float] | np.typing.NDArray[np.float64]", b: "Sequence[float] | np.ndarray", seed: int = 0) -> Figure:
     """Mean of b - a over the same prompts in the same order, bootstrapped over prompts."""
+    import numpy as np
+
     assert len(a) == len(b), (len(a), len(b))
     return mean(np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64), seed)
 
@@ -101,9 +106,11 @@ def over_seeds(seeds: Sequence[Mapping[str, float]], seed: int = 0) -> Figure:
 
 
 def of_means_over_seeds(
-    seeds: Sequence[Mapping[str, Sequence[float]]], statistic: Callable[[np.typing.NDArray[np.float64]], float], seed: int = 0
+    seeds: Sequence[Mapping[str, Sequence[float]]], statistic: "Callable[[np.typing.NDArray[np.float64]], float]", seed: int = 0
 ) -> Figure:
     """`statistic` of the means over prompts and seeds of several values [K], which each prompt has; drawn and counted as in `over_seeds`."""
+    import numpy as np
+
     measured = [values for values in seeds if values]
     if not measured:
         return nothing()
@@ -122,8 +129,12 @@ def of_means_over_seeds(
     return figure(value, min(low, value), max(high, value), len(prompts))
 
 
-def _weighted(times: np.typing.NDArray[Any], table: np.typing.NDArray[Any], known: np.typing.NDArray[Any]) -> np.typing.NDArray[Any]:
+def _weighted(
+    times: "np.typing.NDArray[Any]", table: "np.typing.NDArray[Any]", known: "np.typing.NDArray[Any]"
+) -> "np.typing.NDArray[Any]":
     """[R, K] means over seeds of [S, P, K], where each prompt counts `times` [R, P]; a seed none of whose prompts was drawn is left out."""
+    import numpy as np
+
     counts, sums = (times @ known.T)[:, :, None], np.einsum("rp,spk->rsk", times, table)
     means: np.typing.NDArray[Any] = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     return np.asarray(np.nanmean(means, axis=1))

@@ -14,7 +14,6 @@ from ..core.files import read_rows, write_json, write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
-from ..measures.calibration import sigmoid
 from ..measures.intervals import mean
 from ..miniature.constraints import ConstraintDialogue, ConstraintSet, constraint_dialogues, obeys
 from ..miniature.prompts import (
@@ -314,6 +313,7 @@ def _ghost(bench: Bench) -> Mapping[str, Any]:
 def _rewards(bench: Bench) -> Mapping[str, Any] | None:
     """Mean probability that each reward model gives the sampled answers on its own kind of prompts."""
     from ..evaluation.judged import prompt_id
+    from ..measures.calibration import sigmoid
     from ..reward.model import RewardModel
 
     found: dict[str, Any] = {}

@@ -12,7 +12,6 @@ from ..core.errors import UserError
 from ..core.seeds import python_rng
 from ..data.documents import CORPUS_FILE, read_documents
 from ..data.mixture import copies_of, mixture_statistics
-from ..data.shards import dtype_for, encode_documents, in_order, write_shards
 from ..tokenizer.sentencepiece import Tokenizer
 
 
@@ -36,6 +35,8 @@ class ShardsConfig(ShardsSettings):
 
 def run(config: ShardsConfig, out: Path, seed: int) -> Artifact:
     """Builds the shards, their index and a copy of the tokenizer. Raises UserError for weights of unknown sources."""
+    from ..data.shards import dtype_for, encode_documents, in_order, write_shards
+
     corpus, vocabulary = open_artifact(config.corpus, "corpus"), open_artifact(config.tokenizer, "tokenizer")
     tokenizer = Tokenizer.load(vocabulary.path)
     sources: list[str] = []

@@ -12,7 +12,6 @@ from ..core.files import write_rows
 from ..core.seeds import seed_for
 from ..data.inputs import described_by, parents_of
 from ..generate.config import SamplingConfig
-from ..measures.calibration import sigmoid
 from ..measures.diversity import self_bleu
 from ..measures.intervals import mean
 from ..miniature.prompts import prompts
@@ -100,6 +99,7 @@ def _at(
 ) -> list[dict[str, Any]]:
     from ..data.records import parse_prompt
     from ..evaluation.judged import prompt_id
+    from ..measures.calibration import sigmoid
     from ..rlhf.judging import combined_logits
 
     parsed = [parse_prompt(row) for row in asked]
