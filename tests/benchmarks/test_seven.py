@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmarks.seven.__main__ import main
+from benchmarks.seven.inputs import shape_of, write_base
+from benchmarks.seven.recipes import RECIPES, verb, with_inputs
 
-from benchmarks import seven
 from llamaherd.checkpoints.huggingface import load_model
 from llamaherd.cli import STAGES
 from llamaherd.commands.common import SETTINGS
@@ -14,24 +16,24 @@ from llamaherd.tokenizer.sentencepiece import Tokenizer
 
 
 def test_every_packaged_recipe_is_run() -> None:
-    assert set(seven.RECIPES) == {file.stem for file in SETTINGS.glob("*/llama2-7b-*.yaml")}
+    assert set(RECIPES) == {file.stem for file in SETTINGS.glob("*/llama2-7b-*.yaml")}
     made: set[str] = set()
-    for name, recipe in seven.RECIPES.items():
-        assert seven.verb(name) in STAGES
-        assert {place for place in recipe.inputs.values() if place in seven.RECIPES} <= made, "it reads what comes later"
+    for name, recipe in RECIPES.items():
+        assert verb(name) in STAGES
+        assert {place for place in recipe.inputs.values() if place in RECIPES} <= made, "it reads what comes later"
         made.add(name)
 
 
 def test_shapes() -> None:
-    assert seven.shape_of(4096, 32000) == PRESETS["llama2-7b"]
-    small = seven.shape_of(64, 340)
+    assert shape_of(4096, 32000) == PRESETS["llama2-7b"]
+    small = shape_of(64, 340)
     assert (small.layers, small.dim, small.heads, small.ffn_width, small.context) == (32, 64, 8, 256, 4096)
 
 
 def test_the_base_ends_its_answers(tokenizer: Tokenizer, tmp_path: Path) -> None:
     import torch
 
-    seven.write_base(tmp_path / "base", seven.shape_of(32, tokenizer.vocab_size), tokenizer, answer_tokens=10)
+    write_base(tmp_path / "base", shape_of(32, tokenizer.vocab_size), tokenizer, answer_tokens=10)
     model, _ = load_model(tmp_path / "base")
     with torch.inference_mode():
         ends = model(torch.tensor([[1, *range(260, 330)]])).softmax(-1)[0, :, tokenizer.eos_id]
@@ -42,7 +44,7 @@ def test_what_others_read_comes_along() -> None:
     import argparse
 
     parser = argparse.ArgumentParser()
-    assert seven.with_inputs(["ppo", "llama2-7b-sft"], parser) == [
+    assert with_inputs(["ppo", "llama2-7b-sft"], parser) == [
         "llama2-7b-sft", "llama2-7b-helpfulness", "llama2-7b-safety", "llama2-7b-ppo"
     ]  # fmt: skip
 
@@ -52,16 +54,16 @@ def test_what_others_read_comes_along() -> None:
 )
 def test_bad_words(words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        seven.main([*words, "--out", str(tmp_path / "out")])
+        main([*words, "--out", str(tmp_path / "out")])
     assert told in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten_and_a_tokenizer_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="exists already; give another folder"):
-        seven.main(["--out", str(tmp_path)])
+        main(["--out", str(tmp_path)])
     monkeypatch.delenv("LLAMAHERD_DATA", raising=False)
     with pytest.raises(SystemExit, match="give --tokenizer FOLDER, or set LLAMAHERD_DATA"):
-        seven.main(["--out", str(tmp_path / "out")])
+        main(["--out", str(tmp_path / "out")])
 
 
 @pytest.mark.slow
@@ -71,7 +73,7 @@ def test_two_recipes(tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.Captur
     page.write_text("<!-- seven -->\n<!-- end -->\n<!-- seven-plan -->\n<!-- end -->\n", "utf-8")
     out = tmp_path / "out"
     words = ["--width", "32", "--only", "qlora,reject", "--tokenizer", str(tmp_path / "tokenizer"), "--out", str(out), "--write", str(page)]
-    seven.main(words)
+    main(words)
     assert "transformers: " in capsys.readouterr().out
     found = json.loads((out / "results.json").read_text("utf-8"))["recipes"]
     assert list(found) == ["llama2-7b-qlora", "llama2-7b-helpfulness", "llama2-7b-safety", "llama2-7b-reject"]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.seven import shape_of, write_base, write_data
+from benchmarks.seven.inputs import shape_of, write_base, write_data
 from tests.core.loopback import LoopbackHub
 
 from llamaherd.cli import STAGES, _of_stage, main
