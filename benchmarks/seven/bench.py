@@ -82,7 +82,7 @@ class Bench:
 
     def killed(self, name: str) -> int:
         """Runs it again beside, kills it in its middle, and gives the command again. Returns after how many steps or chunks it was killed."""
-        out = self.folder / f"{name}-again"
+        out = self.folder / "again" / name  # the card says the folder's name
         command = [sys.executable, "-c", "import sys; from llamaherd.cli import main; main(sys.argv[1:])", *self.words(name, out)]
         half = self._progress(name, self.folder / name) // 2
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment) as process:
@@ -126,7 +126,7 @@ class Bench:
 
 def same(bench: Bench, name: str) -> bool:
     """Whether both artifacts hold the same bytes, the log of their times aside."""
-    first, second = (find_artifact(bench.folder / each) for each in (name, f"{name}-again"))
+    first, second = (find_artifact(bench.folder / each) for each in (name, Path("again", name)))
     return first is not None and second is not None and first.hash == second.hash
 
 
