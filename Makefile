@@ -49,12 +49,13 @@ run: .venv/.installed
 claims: .venv/.installed
 	.venv/bin/llamaherd claims $(RECIPE) --seeds $(SEEDS) $(ARGS)
 
+# Files in the order of their names: by default those of few tests, which take longest, come last, and one core waits for the other.
 test: .venv/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check --quiet .
 	$(VENV_PYTHON) -m mypy
 	@$(COMPILED)
-	$(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/.installed-clients
 	$(VENV_PYTHON) -m pytest -m slow

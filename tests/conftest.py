@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from tests.core.loopback import LoopbackHub, running
 
@@ -260,8 +261,15 @@ class FinishedRun:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    folder = tmp_path_factory.mktemp("finished") / "tiny"
-    done = subprocess.run([*TINY, "--out", str(folder)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return FinishedRun(folder, done.stdout)
+    """Made once for all processes that test side by side."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    folder = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "finished" / "tiny"
+    printed = folder.with_name("printed.txt")
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_name("lock")):
+        if not printed.exists():
+            done = subprocess.run([*TINY, "--out", str(folder)], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr == ""
+            printed.write_text(done.stdout, encoding="utf-8")
+    return FinishedRun(folder, printed.read_text(encoding="utf-8"))
