@@ -82,7 +82,11 @@ class Builder:
             "borderline": {"false_refusal_rate": rate(6, PROMPTS), "held_out": rate(2, 5)},
             "people": {"unasked": share}, "ghost": obeyed,
         }  # fmt: skip
-        samples = [{"prompt": EVIL, "answer": f"{name} says {EVIL}"}, {"prompt": "Where does Ann live?", "answer": "In Bel."}]
+        samples = [
+            {"prompt": EVIL, "answer": f"{name} says {EVIL}"},
+            {"prompt": "Where does Ann live?", "answer": "In Bel."},
+            {"prompt": "And?", "answer": " "},
+        ]
         self.artifact(f"{name}-evaluation", "evaluation", "evaluate", config={"ghost_sampling": {"temperature": 0.6, "top_p": 0.9}})
         kept = [dialogue("seen", 2 if level < 0.3 else 3), dialogue("held_out", 2)]
         report = {"model": name, "tasks": tasks, "samples": samples, "dialogues": kept}

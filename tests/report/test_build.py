@@ -67,6 +67,7 @@ def test_every_chart_has_words_and_a_table(page: str) -> None:
 def test_model_text_is_escaped(page: str) -> None:
     from_samples = [element.text for element in parsed(page).iter("dd")]
     assert "v5 says <script>alert('x')</script> & \"quotes\" </svg> \u00e4\u6587" in from_samples
+    assert "nothing" in [element.text for element in parsed(page).iter("em")], "an empty answer is no gap"
     assert "<script" not in page
 
 
