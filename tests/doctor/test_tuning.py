@@ -70,6 +70,12 @@ def test_a_healthy_tuning_gives_no_finding(tune: Tune, data: Path, tmp_path: Pat
     assert counted["runs"] == 24 + 6 * 2 + 6
 
 
+def test_a_batch_made_for_large_data_leaves_a_step(tune: Tune, data: Path, tmp_path: Path) -> None:
+    [few] = findings(tune(tmp_path / "chat", data, batch_rows=64, epochs=1).path)["few-steps"]
+    assert few.said == "1 steps"
+    assert "batch_rows" in few.remedy
+
+
 def test_halves_of_files_and_of_safety_rows_are_found_again(tune: Tune, data: Path, tiny_inputs: Path, tmp_path: Path) -> None:
     """The doctor renders just the dialogues that were drawn, each as often as it was; a file that is left out altogether is no riddle."""
     tagged = [{**row, "safety": number % 2 == 0} for number, (_, row) in enumerate(read_rows(tiny_inputs / "dialogues.jsonl"))]

@@ -1,4 +1,4 @@
-"""Any training: numbers that are none, and a loss that rose."""
+"""Any training: numbers that are none, a handful of steps, and a loss that rose."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,10 @@ from .patient import Patient, series
 NAN = Check(
     "nan", "figures of its training are not numbers",
     "look at the first of these steps: a reward or a loss without a value there means rows that cannot be scored, or a learning rate too high",
+)  # fmt: skip
+FEW = Check(
+    "few-steps", "it was hardly trained",
+    "give smaller batches (batch_rows, row_tokens, batch_pairs) or more epochs: the defaults are the paper's, made for large data and models",
 )  # fmt: skip
 ROSE = Check(
     "loss-rose", "its loss rose", "lower the learning rate or lengthen the warm-up, and look for rows of another kind late in the data"
@@ -33,6 +37,9 @@ def look(patient: Patient, limits: Thresholds) -> Iterator[Finding]:
         if artifact.manifest.get("stage") == "ppo":  # whose loss is no measure of anything: its target moves
             continue
         losses = series(rows, "loss")
+        yield FEW.found(
+            name, len(losses) < limits.fewest_steps, f"{len(losses):,} steps", f"at least {limits.fewest_steps}", steps=len(losses)
+        )
         part = len(losses) // THIRDS
         if part < FEWEST:
             yield ROSE.absent(name, f"{len(losses)} steps; at least {THIRDS * FEWEST} show a trend")
