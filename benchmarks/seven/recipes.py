@@ -53,9 +53,9 @@ RECIPES = {
     ),
     "llama2-7b-ppo": Recipe(
         {"model": "base", "helpfulness": "llama2-7b-helpfulness", "safety": "llama2-7b-safety", "prompts": "prompts.jsonl"},
-        ("--ppo.iterations=4", "--ppo.batch=8", "--ppo.mini-batch=4", "--ppo.check_every=4", "--optimizer.lr=3e-3",
+        ("--ppo.iterations=4", "--ppo.batch=16", "--ppo.mini-batch=8", "--ppo.check_every=4", "--optimizer.lr=5e-4",
          "--optimizer.checkpoint_every_s=0"),
-        ("--ppo.micro-batch=2", "--ppo.max-new-tokens=16"), "ppo",
+        ("--ppo.micro-batch=4", "--ppo.max-new-tokens=48"), "ppo",
     ),
 }  # fmt: skip
 """In an order in which each finds what it reads."""
