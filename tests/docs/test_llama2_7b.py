@@ -92,7 +92,7 @@ def test_every_command_runs(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLAMAHERD_THREADS", "1")
-    write_base(tmp_path / "weights", shape_of(32, tokenizer.vocab_size), tokenizer)
+    write_base(tmp_path / "weights", shape_of(32, tokenizer.vocab_size), tokenizer, answer_tokens=40)  # so that hardly one is empty
     hub.add("models/meta-llama/Llama-2-7b-hf", {file.name: file.read_bytes() for file in (tmp_path / "weights").iterdir()})
     monkeypatch.setenv("HF_TOKEN", "hf_me")
     write_data(tmp_path / "data", tokenizer)
