@@ -28,11 +28,11 @@ def real_tables(run: RunFolder) -> str:
 
 
 def _size(run: RunFolder) -> str:
-    base, tokens = run.artifacts["base"], sum(row.get("tokens") or 0 for row in run.training("base"))
+    base, rows = run.artifacts["base"], run.training("base")
+    read, took = (sum(row.get(key) or 0 for row in rows) for key in ("tokens", "seconds"))
     return (
-        f"{base.metrics['parameters']:,} parameters, {tokens:,} tokens read in pretraining "
-        f"({clock(float(base.manifest['seconds']))}); {len(run.artifacts)} artifacts, {clock(run.total('seconds'))} of processes, "
-        f"{clock(run.seconds)} from start to end.\n"
+        f"{base.metrics['parameters']:,} parameters; {read:,} tokens read in pretraining, whose {len(rows):,} steps took {clock(took)}; "
+        f"{len(run.artifacts)} artifacts, {clock(run.seconds)} from start to end.\n"
     )
 
 
