@@ -13,8 +13,6 @@ class Thresholds(Config):
     """Observations below which nothing is said of a share, as everywhere in this package: an interval of fewer is no interval."""
     chance: float = 0.5
     """Of a choice between two: a reward model or an annotator whose interval reaches down to it may as well guess."""
-    fewest_steps: int = Field(10, ge=1)
-    """Of a training. Small data in batches made for large ones are a step or two, which change nothing."""
     fall_with_grade: float = 0.1
     """Accuracy on clear pairs (significantly, better) less that on unclear ones: the paper's falls by 0.4 (table 8), labels at random by 0;
     wrong where even the interval's upper end stays below this."""

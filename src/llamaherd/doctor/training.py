@@ -21,6 +21,8 @@ ROSE = Check(
 )
 
 THIRDS = 3
+FEWEST_STEPS = 10
+"""Small data in batches made for large ones are a step or two, which change nothing."""
 
 
 def look(patient: Patient, limits: Thresholds) -> Iterator[Finding]:
@@ -37,9 +39,7 @@ def look(patient: Patient, limits: Thresholds) -> Iterator[Finding]:
         if artifact.manifest.get("stage") == "ppo":  # whose loss is no measure of anything: its target moves
             continue
         losses = series(rows, "loss")
-        yield FEW.found(
-            name, len(losses) < limits.fewest_steps, f"{len(losses):,} steps", f"at least {limits.fewest_steps}", steps=len(losses)
-        )
+        yield FEW.found(name, len(losses) < FEWEST_STEPS, f"{len(losses):,} steps", f"at least {FEWEST_STEPS}", steps=len(losses))
         part = len(losses) // THIRDS
         if part < FEWEST:
             yield ROSE.absent(name, f"{len(losses)} steps; at least {THIRDS * FEWEST} show a trend")
