@@ -34,8 +34,6 @@ PIP = $(VENV_PYTHON) -m pip --disable-pip-version-check
 # As pip does for packages that are no editable ones: where Python may write no bytecode, every command would compile all of this.
 COMPILED = $(VENV_PYTHON) -m compileall -q src
 
-TESTERS ?= $(shell $(VENV_PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
-
 RUN ?= runs/miniature
 
 .PHONY: help setup run claims test test-system test-slow pictures clean
@@ -51,14 +49,13 @@ run: .venv/.installed
 claims: .venv/.installed
 	.venv/bin/llamaherd claims $(RECIPE) --seeds $(SEEDS) $(ARGS)
 
-# One more at a time than there are cores, since tests also wait, for servers and browsers. Files in the order of their names: by default
-# those of few tests, which take longest, come last, and one core waits for the other.
+# Files in the order of their names: by default those of few tests, which take longest, come last, and one core waits for the other.
 test: .venv/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check --quiet .
 	$(VENV_PYTHON) -m mypy
 	@$(COMPILED)
-	$(VENV_PYTHON) -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+	$(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/.installed-clients
 	$(VENV_PYTHON) -m pytest -m slow
