@@ -49,7 +49,7 @@ run: .venv/.installed
 claims: .venv/.installed
 	.venv/bin/llamaherd claims $(RECIPE) --seeds $(SEEDS) $(ARGS)
 
-# Files in the order of their names: by default those of few tests, which take longest, come last, and one core waits for the other.
+# Files in the order that tests/conftest.py gives them: by default some of the longest come last, and one core waits for the other.
 test: .venv/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check --quiet .

@@ -43,6 +43,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"left out: {'; '.join(f'{count} tests ({why})' for why, count in reasons.most_common())}")
 
 
+LONGEST = ("recipe/test_interrupted.py", "cli/test_readme.py", "recipe/claims/test_run.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin, then come those of many tests: where processes share the files, the last ones are short."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (not item.path.as_posix().endswith(LONGEST), -tests[item.path], item.path))
+
+
 PEOPLE, CITIES = ("Ada", "Ben", "Eva", "Max"), ("Lima", "Oslo", "Rome", "Kyiv")
 
 
